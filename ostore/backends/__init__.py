@@ -1,0 +1,1 @@
+"""Where things are kept: bus, metadata, shards, nodes; strangers to each other."""

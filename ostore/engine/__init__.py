@@ -1,0 +1,1 @@
+"""The verbs: put, get, locate, mend, list; no HTTP words."""

@@ -1,0 +1,1 @@
+"""Bytes to shards and back: no Twisted."""

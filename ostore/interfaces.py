@@ -1,0 +1,268 @@
+"""The four seams between the engine and the things it stands on.
+
+Methods marked `async` below are coroutines in every implementation. Interfaces
+leave out `self`, as zope.interface asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from ostore.erasure.framing import Frame, Table
+    from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
+    from ostore.model.nodes import Space
+    from ostore.model.versions import (
+        ClusterFacts,
+        Degraded,
+        NewVersion,
+        Page,
+        Version,
+    )
+
+
+class IMessageBus(Interface):
+    """Fan-out of small messages, and answers to the one who asked.
+
+    All traffic is soft state: at most once, nothing kept. Bodies are bytes of at
+    most 64 KiB. Handlers run in the reactor, never re-entrantly (never before the
+    call that caused them has returned); what a handler raises is logged.
+    """
+
+    address: str = Attribute("where answers to this member are sent: its reply_to")
+    up: bool = Attribute("whether a publish now would reach the others")
+
+    async def start() -> None:
+        """Join; returns at once even when the broker is away."""
+
+    async def stop() -> None:
+        """Leave; nothing is delivered afterwards."""
+
+    def subscribe(topic: str, handler: Callable[[bytes, str], None]) -> None:
+        """Call `handler(body, reply_to)` for each message published to `topic`."""
+
+    def listen(handler: Callable[[bytes], None]) -> None:
+        """Call `handler(body)` for each message sent to this member's address."""
+
+    async def publish(topic: str, body: bytes, ttl: float | None = None) -> None:
+        """Give `body` to every subscriber of `topic`, this member included.
+
+        A message that was not delivered after `ttl` seconds is dropped. Raises
+        BusUnavailable.
+        """
+
+    async def send(address: str, body: bytes, ttl: float | None = None) -> None:
+        """Give `body` to the member at `address`; silently dropped if it is gone.
+
+        Raises BusUnavailable.
+        """
+
+
+class IMetadataStore(Interface):
+    """Versions of names, and the few facts the whole cluster shares.
+
+    Every method is a coroutine and raises MetadataUnavailable when the store does
+    not answer. All versions of one (bucket, name) are linearizable; a number is
+    never used twice. Names sort by their UTF-8 bytes.
+    """
+
+    async def start() -> None:
+        """Open the store, making what is missing."""
+
+    async def stop() -> None:
+        """Finish what was accepted, then close."""
+
+    async def add_version(new: NewVersion) -> Version:
+        """Write the next version of a name and return it.
+
+        Decides `new.condition` against the newest version in the same step
+        (AlreadyExists, ConditionFailed). A delete marker upon a name that is absent
+        or already deleted raises NotFound. The same (bucket, name, put_id) again
+        returns the version it made before. `created` is the store's clock, and at
+        least 1 ms after the version below. OutcomeUnknown when the write may have
+        happened.
+        """
+
+    async def latest(bucket: str, name: str) -> Version | None:
+        """The newest version, which may be a delete marker; None without any."""
+
+    async def version(bucket: str, name: str, number: int) -> Version | None:
+        """That version, or None."""
+
+    async def by_put_id(bucket: str, name: str, put_id: str) -> Version | None:
+        """The version that this put_id made, if it exists."""
+
+    async def purge(bucket: str, name: str, number: int) -> bool:
+        """Remove one version for good; False when there was none."""
+
+    async def versions_of(
+        bucket: str, name: str, after: int, limit: int
+    ) -> Sequence[Version]:
+        """Versions with a number greater than `after`, ascending, at most `limit`."""
+
+    async def all_versions(
+        bucket: str, after: tuple[str, int], limit: int
+    ) -> Sequence[Version]:
+        """Versions behind `after` = (name, number), by name then number."""
+
+    async def listing(
+        bucket: str, prefix: str, delimiter: str, after: str, limit: int
+    ) -> Page:
+        """Newest versions that are no markers, in name order behind `after`.
+
+        With a delimiter, names that hold it behind the prefix are rolled up into
+        `prefixes`; `limit` counts items and prefixes. Costs the page, not the bucket.
+        """
+
+    async def degraded(after: str, limit: int) -> Sequence[Degraded]:
+        """Contents that were written with shards missing, worst (fewest left) first.
+
+        Distinct by (hash, layout). `after` is a cursor: the `hash/layout id` of the
+        last one seen in this order, or empty.
+        """
+
+    async def clear_degraded(marks: Sequence[tuple[str, str, int]]) -> None:
+        """Take the `degraded` mark from exactly these (bucket, name, number)."""
+
+    async def hashes(after: str, limit: int) -> Sequence[str]:
+        """Distinct content hashes that versions refer to, ascending behind `after`."""
+
+    async def content(hash: str) -> Version | None:
+        """Any version that refers to this content, or None.
+
+        Sees every version acknowledged before the call; never a guess: raises
+        MetadataUnavailable rather than answer from half the data.
+        """
+
+    async def cluster() -> ClusterFacts | None:
+        """The cluster's id and epoch; None in a store that was never given them."""
+
+    async def create_cluster(facts: ClusterFacts) -> ClusterFacts:
+        """Set id and epoch unless they are set; returns what is set now."""
+
+    async def health() -> str | None:
+        """None when it works, else one sentence that says why not."""
+
+
+class IShardSink(Interface):
+    """One temporary shard that is being written."""
+
+    async def write(frame: Frame) -> None:
+        """Append one frame; returns when the next one is welcome.
+
+        At most one frame is under way behind the caller's back. Raises ShardError;
+        after that only abort() makes sense.
+        """
+
+    async def commit(
+        key: ShardKey, layout: Layout, deadline: float | None, age: float
+    ) -> None:
+        """Name the temporary: checked, durable, create-only.
+
+        `deadline` is in seconds since 1970 by the node's clock: afterwards it refuses.
+        `age` (seconds) is what the shard starts with; 0 for new content, the oldest
+        sibling's for a rebuilt shard. When the same index and layout stands already and
+        is whole, it is renewed instead; when it is bad it goes to garbage and this one
+        takes its name. The temporary is gone after success. Raises ShardRefused (layout
+        id differs from the frames written, deadline passed), NodeFull, NodeUnreachable.
+        """
+
+    async def abort() -> None:
+        """Drop the temporary. Idempotent; never raises; fine after commit."""
+
+
+class IFrameStream(Interface):
+    """Frames of one shard, in order, with read-ahead of at most one frame."""
+
+    async def read() -> Frame | None:
+        """The next frame, its block checked; None behind the last.
+
+        Raises ShardRotten, ShardMissing, NodeUnreachable.
+        """
+
+    async def close() -> None:
+        """Give up what is held. Idempotent; never raises."""
+
+
+class IShardReader(Interface):
+    """One shard, opened: its file was there and its footer whole."""
+
+    facts: ShardFacts = Attribute("what the footer says")
+    table: Table = Attribute("the stripe table, checked against the layout id")
+
+    def frames(first: int, stop: int) -> IFrameStream:
+        """Frames of the stripes first <= i < stop."""
+
+    async def close() -> None:
+        """Give up the file. Idempotent; never raises."""
+
+
+class IShardStore(Interface):
+    """The shards of one node: the unit that fails.
+
+    Every method is a coroutine and raises NodeUnreachable when the node's disk (or
+    the way to it) fails. The same interface stands before a folder in this process
+    and before a data service elsewhere.
+    """
+
+    async def create(upload: str) -> IShardSink:
+        """A temporary shard; `upload` is a name of 32 hex digits. Raises NodeFull."""
+
+    async def put_small(
+        key: ShardKey,
+        layout: Layout,
+        frames: Sequence[Frame],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        """create, write, commit in one step, for contents of few frames."""
+
+    async def find(hash: str) -> Holding:
+        """All shards of a content held here; each was opened and its footer checked.
+
+        What is marked bad or lies in garbage is left out.
+        """
+
+    async def open(key: ShardKey) -> IShardReader:
+        """Raises ShardMissing, ShardRotten (which also marks it bad)."""
+
+    async def renew(hash: str, layout: str) -> Holding:
+        """Give all shards of that layout a new age, restoring them from garbage.
+
+        Clears condemnations. One atomic operation a shard. The answer holds the shards
+        that are present now: opened, whole, and their new age durable.
+        """
+
+    async def restore(hash: str) -> Holding:
+        """Bring back from garbage whatever belongs to the content."""
+
+    async def condemn(key: ShardKey) -> str:
+        """Mark one shard; returns a token. Raises ShardMissing."""
+
+    async def discard(key: ShardKey, token: str) -> bool:
+        """Move a condemned shard to garbage if the token still stands."""
+
+    async def mark_bad(key: ShardKey) -> None:
+        """A reader found its bytes wrong: it counts as absent from now on."""
+
+    async def list(after: str, limit: int) -> Sequence[ShardFacts]:
+        """Everything held with a hash greater than `after`, in hash order.
+
+        At most about `limit` shards, but always all of one hash.
+        """
+
+    async def space() -> Space:
+        """Bytes free and in all."""
+
+
+class INodes(Interface):
+    """How the engine reaches nodes by id."""
+
+    def store(node: str) -> IShardStore:
+        """The shards of that node. Raises NodeUnreachable for an unknown id."""
+
+    def place(node: str) -> str:
+        """How `/locate` names the node: host:port, or nodes/1 in standalone."""

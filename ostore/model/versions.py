@@ -1,0 +1,115 @@
+"""Versions of a name: what was written, and what is about to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from ostore.model.conditions import WriteCondition
+from ostore.model.digest import hex_to_base64
+from ostore.model.layouts import Layout
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+META_PREFIX = "x-ostore-meta-"
+
+
+@attrs.frozen
+class NewVersion:
+    """A version that wants to be written; the store adds number and time.
+
+    `headers` have lower-case names. `put_id` (32 hex digits) makes a repeat of
+    the same write find the version that the first one made. `degraded` lists the
+    shard indices that were not durable when the version was written.
+    """
+
+    name: str
+    put_id: str
+    hash: str = ""
+    size: int = 0
+    deleted: bool = False
+    bucket: str = ""
+    headers: Mapping[str, str] = NO_HEADERS
+    layout: Layout | None = None
+    degraded: tuple[int, ...] = ()
+    condition: WriteCondition = WriteCondition()
+
+
+@attrs.frozen
+class Version:
+    """One version of a name as the metadata store keeps it.
+
+    `created` is in milliseconds since 1970, strictly growing within a name.
+    """
+
+    name: str
+    number: int
+    hash: str
+    size: int
+    created: int
+    deleted: bool = False
+    put_id: str = ""
+    bucket: str = ""
+    headers: Mapping[str, str] = NO_HEADERS
+    layout: Layout | None = None
+    degraded: tuple[int, ...] = ()
+
+    @property
+    def created_text(self) -> str:
+        """RFC 3339 in UTC with milliseconds."""
+        moment = datetime.fromtimestamp(self.created // 1000, UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{self.created % 1000:03d}Z"
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of a version, as every face shows it."""
+        shown: dict[str, Any] = {
+            "name": self.name,
+            "version": self.number,
+            "size": self.size,
+            "hash": "" if self.deleted else hex_to_base64(self.hash),
+            "created": self.created_text,
+            "deleted": self.deleted,
+        }
+        if "content-type" in self.headers:
+            shown["content_type"] = self.headers["content-type"]
+        metadata = {
+            key.removeprefix(META_PREFIX): value
+            for key, value in self.headers.items()
+            if key.startswith(META_PREFIX)
+        }
+        if metadata:
+            shown["metadata"] = metadata
+        return shown
+
+
+@attrs.frozen
+class Page:
+    """A page of a listing: items and prefixes in name order (UTF-8 bytes).
+
+    `next` goes into `after` for the page that follows; None at the end.
+    """
+
+    items: tuple[Version, ...]
+    prefixes: tuple[str, ...] = ()
+    next: str | None = None
+
+
+@attrs.frozen
+class Degraded:
+    """A content written with shards missing; `marks` are (bucket, name, number)."""
+
+    hash: str
+    layout: Layout
+    missing: tuple[int, ...]
+    marks: tuple[tuple[str, str, int], ...]
+
+
+@attrs.frozen
+class ClusterFacts:
+    """What the metadata store and every node's root agree on."""
+
+    id: str
+    epoch: int

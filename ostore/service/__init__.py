@@ -1,0 +1,1 @@
+"""Wiring: settings and services; the only room that knows the reactor."""

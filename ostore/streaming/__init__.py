@@ -1,0 +1,1 @@
+"""How bytes move, with back-pressure: Twisted, but no word of objects."""
