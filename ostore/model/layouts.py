@@ -17,7 +17,7 @@ MAX_SHARDS = 32
 """The greatest k + m."""
 
 _HEADER = re.compile(
-    r"k=(\d{1,2});\s*m=(\d{1,2});\s*size=(\d{1,19})(?:;\s*id=([0-9a-f]{32}))?"
+    r"k=([0-9]{1,2}); *m=([0-9]{1,2}); *size=([0-9]{1,19})(?:; *id=([0-9a-f]{32}))?"
 )
 
 
@@ -35,7 +35,7 @@ class Layout:
 
     @property
     def shards(self) -> int:
-        """k + m."""
+        """The number of shards, k + m."""
         return self.data + self.parity
 
     def header(self) -> str:

@@ -35,7 +35,7 @@ class NewVersion:
     headers: Mapping[str, str] = NO_HEADERS
     layout: Layout | None = None
     degraded: tuple[int, ...] = ()
-    condition: WriteCondition = WriteCondition()
+    condition: WriteCondition = attrs.field(factory=WriteCondition)
 
 
 @attrs.frozen
