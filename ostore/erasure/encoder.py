@@ -1,0 +1,85 @@
+"""From a content's bytes to the frames of its shards."""
+
+from __future__ import annotations
+
+from ostore.erasure.codec import Codec
+from ostore.erasure.framing import RAW, Frame, Table, TableBuilder, crc32c
+from ostore.erasure.geometry import STRIPE, Buffer, Geometry
+from ostore.model.layouts import Layout
+
+
+class Encoder:
+    """Cuts one content into stripes and codes them; made by each PUT.
+
+    feed() and finish() cut, code() codes: call it once for each stripe, in order.
+    They share nothing, so code() may run on another thread. It ends with the last
+    stripe; table() and layout() then describe the whole content.
+    """
+
+    def __init__(self, geometry: Geometry, codec: Codec) -> None:
+        self._geometry = geometry
+        self._codec = codec
+        self._partial = bytearray()
+        self._table = TableBuilder(geometry.data, geometry.parity)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the stripe that is not complete; always below STRIPE."""
+        return len(self._partial)
+
+    def feed(self, data: bytes) -> list[memoryview]:
+        """The raw stripes that `data` completes; they may refer to `data`."""
+        view = memoryview(data)
+        stripes: list[memoryview] = []
+        if self._partial:
+            missing = STRIPE - len(self._partial)
+            self._partial += view[:missing]
+            view = view[missing:]
+            if len(self._partial) < STRIPE:
+                return stripes
+            stripes.append(self._take())
+        whole = len(view) - len(view) % STRIPE
+        stripes += (view[i : i + STRIPE] for i in range(0, whole, STRIPE))
+        self._partial += view[whole:]
+        return stripes
+
+    def finish(self) -> memoryview | None:
+        """The last, shorter stripe; None when the content ended with a whole one."""
+        return self._take() if self._partial else None
+
+    def code(self, raw: Buffer) -> tuple[Frame, ...]:
+        """The k + m frames of the next stripe, by index; data blocks refer to `raw`.
+
+        Raises ValueError unless `raw` has 1 to STRIPE bytes.
+        """
+        stored, crc, number = len(raw), crc32c(raw), len(self._table)
+        self._table.append(stored, stored, RAW, crc)
+        data = split(raw, self._geometry)
+        return tuple(
+            Frame(number, stored, stored, RAW, crc, crc32c(block), block)
+            for block in (*data, *self._codec.encode(data))
+        )
+
+    def table(self) -> Table:
+        """The table of the stripes coded so far."""
+        return self._table.table()
+
+    def layout(self) -> Layout:
+        """The layout of the stripes coded so far."""
+        return self.table().layout()
+
+    def _take(self) -> memoryview:
+        taken, self._partial = self._partial, bytearray()
+        return memoryview(taken).toreadonly()
+
+
+def split(stored: Buffer, geometry: Geometry) -> list[Buffer]:
+    """The k data blocks of a stripe; only those that need zeros behind are copied."""
+    view, length = memoryview(stored), geometry.block(len(stored))
+    blocks: list[Buffer] = []
+    for start in range(0, geometry.data * length, length):
+        block: Buffer = view[start : start + length]
+        if len(block) < length:
+            block = bytes(block).ljust(length, b"\0")
+        blocks.append(block)
+    return blocks
