@@ -15,6 +15,8 @@ from ostore.model.errors import Malformed
 
 MAX_SHARDS = 32
 """The greatest k + m."""
+MAX_SIZE = (1 << 63) - 1
+"""The greatest size of a content, in bytes."""
 
 _HEADER = re.compile(
     r"k=([0-9]{1,2}); *m=([0-9]{1,2}); *size=([0-9]{1,19})(?:; *id=([0-9a-f]{32}))?"
@@ -56,7 +58,10 @@ class Layout:
         data, parity = int(match[1]), int(match[2])
         if data < 1 or data + parity > MAX_SHARDS:
             raise Malformed(f"a layout has k >= 1 and k + m <= {MAX_SHARDS}")
-        return cls(data, parity, int(match[3]), match[4] or "")
+        size = int(match[3])
+        if size > MAX_SIZE:
+            raise Malformed(f"a layout has size <= {MAX_SIZE}")
+        return cls(data, parity, size, match[4] or "")
 
 
 @attrs.frozen

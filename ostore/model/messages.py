@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostore.model.errors import Malformed, OstoreError
-from ostore.model.layouts import MAX_SHARDS, Layout
+from ostore.model.layouts import MAX_SHARDS, MAX_SIZE, Layout
 from ostore.model.nodes import SERVING, Boot, Heartbeat
 
 MAX_MESSAGE = 64 * 1024
@@ -214,7 +214,7 @@ class _Fields:
             raise BadMessage("a shard is not a list of five")
         data = _integer("k", item[2], 1, MAX_SHARDS)
         parity = _integer("m", item[3], 0, MAX_SHARDS - data)
-        size = _integer("size", item[4], 0)
+        size = _integer("size", item[4], 0, MAX_SIZE)
         layout = Layout(data, parity, size, _match("layout", item[1], _LAYOUT))
         return _integer("index", item[0], 0, layout.shards - 1), layout
 

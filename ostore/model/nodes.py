@@ -55,12 +55,15 @@ class Member:
 
     `heard` and `suspected` are seconds of the monotonic clock; `suspected` is None
     unless it missed a locate or refused a connection since it was last heard.
+    `rival` is the boot and sequence of another process that speaks under the same
+    id; when it goes on, the id is in conflict until a newer boot is heard.
     """
 
     beat: Heartbeat
     heard: float
     suspected: float | None = None
     conflict: bool = False
+    rival: tuple[Boot, int] | None = None
 
     def state(self, now: float, timeout: float) -> str:
         """up, scanning, full, readonly, draining, suspect, down or conflict."""
@@ -81,20 +84,28 @@ class Members:
     by_id: Mapping[str, Member] = attrs.field(factory=dict)
 
     def heard(self, beat: Heartbeat, now: float) -> Members:
-        """Take in a heartbeat; one that is no newer than the last is dropped."""
+        """Take in a heartbeat; one that is no newer than the last is dropped.
+
+        An older boot, or the same counter with other chance, that is heard twice
+        with growing `seq` is a second process of the same id: a conflict.
+        """
         known = self.by_id.get(beat.node)
-        conflict = False
-        if known is not None:
-            last, boot = known.beat, beat.boot
-            if boot.counter < last.boot.counter:
+        if known is None:
+            return self._with(Member(beat, now))
+        last = known.beat
+        if beat.boot.counter > last.boot.counter:
+            return self._with(Member(beat, now))
+        if beat.boot == last.boot:
+            if beat.seq <= last.seq:
                 return self
-            same = boot == last.boot
-            if boot.counter == last.boot.counter and not same:
-                return self
-            if same and beat.seq <= last.seq:
-                return self
-            conflict = known.conflict and same
-        return self._with(Member(beat, now, None, conflict))
+            return self._with(attrs.evolve(known, beat=beat, heard=now, suspected=None))
+        if known.rival is None or known.rival[0] != beat.boot:
+            return self._with(attrs.evolve(known, rival=(beat.boot, beat.seq)))
+        if beat.seq > known.rival[1]:
+            return self._with(
+                attrs.evolve(known, rival=(beat.boot, beat.seq), conflict=True)
+            )
+        return self
 
     def suspect(self, node: str, now: float) -> Members:
         """It missed a locate or refused a connection: suspect until heard again."""
