@@ -37,7 +37,7 @@ async def gather(works: Iterable[Awaitable[T]]) -> list[T | Exception]:
                 outcomes.append(error)
     except CancelledError:
         for each in running[len(outcomes) :]:
-            each.addErrback(lambda _: None)
+            _ = each.addErrback(lambda _: None)
             each.cancel()
         raise
     return outcomes
@@ -77,7 +77,7 @@ class Tasks:
         task = Deferred.fromCoroutine(run())
         if not task.called:
             self._running.add(task)
-            task.addBoth(self._ended, task)
+            _ = task.addBoth(self._ended, task)
 
     def _ended(self, _: object, task: Deferred[None]) -> None:
         self._running.discard(task)

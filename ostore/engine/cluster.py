@@ -1,0 +1,243 @@
+"""The cluster as this process sees it: who is alive, and who holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ostore.interfaces import IMessageBus, INodes
+from ostore.model.census import Census
+from ostore.model.errors import BusUnavailable, ShardError
+from ostore.model.layouts import Holding, ShardFacts
+from ostore.model.messages import Answer, BadMessage, Hello, Locate, Message, Signer
+from ostore.model.nodes import Heartbeat, Member, Members
+from ostore.model.placement import Candidate, candidates
+from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import Tasks, gather
+
+API_TOPIC = "apiServers"
+DATA_TOPIC = "dataServers"
+DATA_FIRST = 0.02
+"""Seconds that a reader waits for data shards once k of a layout are known."""
+MAX_ASKS = 10_000
+"""Locates under way at once; more are refused as if the bus were away."""
+
+
+@attrs.define(eq=False)
+class _Ask:
+    """One locate under way: its census, its end, its timers."""
+
+    hash: str
+    census: Census
+    reading: bool
+    ended: Deferred[None]
+    timers: list[IDelayedCall] = attrs.field(factory=list)
+    late: bool = False
+
+    def finish(self) -> None:
+        """End it; once is enough."""
+        for timer in self.timers:
+            if timer.active():
+                timer.cancel()
+        if not self.ended.called:
+            self.ended.callback(None)
+
+
+class Cluster:
+    """Hears heartbeats, asks where contents are, and knows whom to trust.
+
+    Owned by the service, which starts and stops it. `expected` names nodes that
+    are known beforehand (standalone): once all of them were heard, the view is
+    settled; otherwise it is after one heartbeat period.
+    """
+
+    def __init__(
+        self,
+        bus: IMessageBus,
+        nodes: INodes,
+        signer: Signer,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        *,
+        heartbeat: float,
+        node_timeout: float,
+        locate_timeout: float,
+        expected: frozenset[str] = frozenset(),
+    ) -> None:
+        self.members = Members(node_timeout)
+        self.dropped = 0
+        self.locates = 0
+        self._bus = bus
+        self._nodes = nodes
+        self._signer = signer
+        self._clock = clock
+        self._entropy = entropy
+        self._heartbeat = heartbeat
+        self._timeout = locate_timeout
+        self._expected = expected
+        self._asks: dict[str, _Ask] = {}
+        self._log = Logger()
+        self._tasks = Tasks(self._log)
+        self._started = clock.monotonic()
+
+    async def start(self) -> None:
+        """Listen, and ask every node to say that it is there."""
+        self._started = self._clock.monotonic()
+        self._bus.subscribe(API_TOPIC, self._heard)
+        self._bus.listen(self._answered)
+        self._tasks.spawn("asking for heartbeats", self._hello)
+
+    async def stop(self) -> None:
+        """End every locate that is under way with what is known."""
+        for ask in list(self._asks.values()):
+            ask.finish()
+        await self._tasks.stop()
+
+    @property
+    def settled(self) -> bool:
+        """Whether "nobody has it" may be believed: everyone had time to speak."""
+        if self._expected:
+            return self._expected <= self.members.by_id.keys()
+        return self._clock.monotonic() - self._started >= self._heartbeat
+
+    def live(self) -> list[Member]:
+        """Nodes heard in time, suspects included."""
+        return self.members.live(self._clock.monotonic())
+
+    def candidates(self) -> list[Candidate]:
+        """Every node as placement wants to see it."""
+        return candidates(self.members, self._clock.monotonic())
+
+    def quiet_since(self) -> float | None:
+        """Seconds since the node that left last was heard; None when none is gone."""
+        now = self._clock.monotonic()
+        heard = self.members.last_down(now)
+        return None if heard is None else now - heard
+
+    def suspect(self, node: str) -> None:
+        """The node missed a locate or refused a connection."""
+        self.members = self.members.suspect(node, self._clock.monotonic())
+
+    async def locate(self, hash: str, *, reading: bool = False) -> Census:
+        """Ask all nodes what they hold of a content.
+
+        Ends when all k+m shards of a layout are known, when every live node that is
+        not suspect has answered, or at the time-out. A reader also waits for
+        suspects while fewer than k shards are known, and not for the last answers
+        once k are. Live nodes that let the time-out pass become suspect.
+        """
+        now = self._clock.monotonic()
+        live = self.members.live(now)
+        census = Census(
+            frozenset(m.beat.node for m in live),
+            frozenset(m.beat.node for m in live if m.suspected is not None),
+        )
+        if not live or len(self._asks) >= MAX_ASKS:
+            return census
+        self.locates += 1
+        number = self._entropy(16).hex()
+        ask = self._asks[number] = _Ask(hash, census, reading, Deferred())
+        ask.timers.append(self._clock.call_later(self._timeout, self._too_late, ask))
+        question = Locate(
+            hash=hash,
+            id=number,
+            ttl_ms=max(1, round(self._timeout * 1000)),
+            reply_to=self._bus.address,
+        )
+        try:
+            await self._bus.publish(
+                DATA_TOPIC, self._signer.seal(question), self._timeout
+            )
+            await ask.ended
+        except BusUnavailable:
+            return census
+        finally:
+            ask.finish()
+            del self._asks[number]
+        if ask.late:
+            for node in census.silent:
+                self.suspect(node)
+        return census
+
+    async def survey(self, hash: str) -> Census:
+        """Ask every live node itself, and wait for all: for repairs, not for reads."""
+        live = [member.beat.node for member in self.live()]
+        census = Census(frozenset(live))
+
+        async def ask(node: str) -> None:
+            try:
+                holding = await self._clock.within(
+                    max(5.0, 5 * self._timeout), self._nodes.store(node).find(hash)
+                )
+            except (ShardError, TimedOut):
+                holding = Holding("unsure")
+            census.answer(node, holding)
+
+        for outcome in await gather(ask(node) for node in live):
+            if isinstance(outcome, Exception):
+                raise outcome
+        return census
+
+    def _too_late(self, ask: _Ask) -> None:
+        ask.late = True
+        ask.finish()
+
+    async def _hello(self) -> None:
+        try:
+            await self._bus.publish(
+                DATA_TOPIC,
+                self._signer.seal(Hello(reply_to=self._bus.address)),
+                self._heartbeat,
+            )
+        except BusUnavailable:
+            self._log.info("no bus yet: nodes will be known by their heartbeats")
+
+    def _heard(self, body: bytes, _: str) -> None:
+        message = self._open(body)
+        if isinstance(message, Heartbeat):
+            self.members = self.members.heard(message, self._clock.monotonic())
+
+    def _answered(self, body: bytes) -> None:
+        message = self._open(body)
+        if not isinstance(message, Answer):
+            return
+        ask = self._asks.get(message.id)
+        if ask is None or message.node not in self.members.by_id:
+            return
+        facts = tuple(
+            ShardFacts(ask.hash, index, layout, 0, 0.0)
+            for index, layout in message.shards
+        )
+        ask.census.answer(message.node, Holding(message.state, facts))
+        self._judge(ask)
+
+    def _judge(self, ask: _Ask) -> None:
+        census = ask.census
+        if census.whole() or not census.silent:
+            ask.finish()
+        elif not ask.reading:
+            if census.done():
+                ask.finish()
+        elif census.readable() and len(ask.timers) == 1:
+            ask.timers.append(self._clock.call_later(DATA_FIRST, ask.finish))
+
+    def _open(self, body: bytes) -> Message | None:
+        try:
+            return self._signer.open(body)
+        except BadMessage:
+            self.dropped += 1
+            return None
+
+    def heard_ago(self, node: str) -> float:
+        """Seconds since the node was last heard."""
+        return self._clock.monotonic() - self.members.by_id[node].heard
+
+    def states(self) -> Mapping[str, str]:
+        """The state of every node that was ever heard, by id."""
+        now = self._clock.monotonic()
+        timeout = self.members.timeout
+        return {n: m.state(now, timeout) for n, m in self.members.by_id.items()}

@@ -1,0 +1,169 @@
+"""GET: a version's bytes, right or not at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from ostore.engine.cluster import Cluster
+from ostore.engine.reading import StripeReader
+from ostore.engine.repairs import Repairs
+from ostore.erasure.codec import Codecs
+from ostore.erasure.framing import Table
+from ostore.erasure.geometry import Buffer
+from ostore.interfaces import INodes
+from ostore.model.census import Census, Standing
+from ostore.model.errors import ShardError, TooFewShards
+from ostore.model.versions import Version
+from ostore.streaming.clock import Clock, TimedOut
+
+
+class ByteStream:
+    """The bytes start <= i < stop of a content; made by `OpenObject.read`.
+
+    `read` gives the next piece and b"" at the end; whoever holds it closes it.
+    """
+
+    def __init__(self, reader: StripeReader | None, table: Table | None) -> None:
+        self._reader = reader
+        self._table = table
+        self._pieces: deque[Buffer] = deque()
+        self._next = self._end = 0
+        self._skip = self._left = 0
+
+    async def seek(self, begin: int, stop: int) -> None:
+        """Go to `begin` and have the first stripe at hand. Raises TooFewShards."""
+        self._left = stop - begin
+        if self._reader is None or self._table is None or self._left <= 0:
+            return
+        self._next, self._end = self._table.stripes(begin, stop)
+        self._skip = self._table.find(begin)[1]
+        self._reader.until(self._end)
+        await self._fill()
+
+    async def read(self) -> bytes:
+        """The next bytes, at most a block; b"" behind the last."""
+        if self._left <= 0:
+            return b""
+        if not self._pieces:
+            await self._fill()
+        piece = self._pieces.popleft()
+        if len(piece) > self._left:
+            piece = piece[: self._left]
+        self._left -= len(piece)
+        return piece if isinstance(piece, bytes) else bytes(piece)
+
+    async def close(self) -> None:
+        """Let go of the shards. Idempotent."""
+        reader, self._reader = self._reader, None
+        self._pieces.clear()
+        if reader is not None:
+            await reader.close()
+
+    async def _fill(self) -> None:
+        if self._reader is None or self._next >= self._end:
+            raise TooFewShards("the content ended early")
+        pieces = await self._reader.stripe(self._next)
+        self._next += 1
+        skip, self._skip = self._skip, 0
+        for piece in pieces:
+            if skip >= len(piece):
+                skip -= len(piece)
+                continue
+            self._pieces.append(piece[skip:] if skip else piece)
+            skip = 0
+
+
+class Getting:
+    """Opens contents for reading."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: INodes,
+        clock: Clock,
+        codecs: Codecs,
+        repairs: Repairs,
+        locate_timeout: float,
+    ) -> None:
+        self._cluster = cluster
+        self._nodes = nodes
+        self._clock = clock
+        self._codecs = codecs
+        self._repairs = repairs
+        self._timeout = locate_timeout
+
+    async def read(self, version: Version, begin: int, stop: int) -> ByteStream:
+        """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
+        if begin >= stop:
+            return ByteStream(None, None)
+        last: Exception | None = None
+        for standing in await self._standings(version.hash):
+            reader = self.reader(version.hash, standing)
+            try:
+                stream = ByteStream(reader, await reader.table())
+                await stream.seek(begin, stop)
+            except TooFewShards as error:
+                last = error
+                await reader.close()
+            except BaseException:
+                await reader.close()
+                raise
+            else:
+                return stream
+        raise last or TooFewShards("too few shards of the content are within reach")
+
+    def reader(self, hash: str, standing: Standing) -> StripeReader:
+        """A reader of one layout of a content."""
+        return StripeReader(
+            self._nodes,
+            self._clock,
+            self._codecs,
+            self._repairs,
+            self._cluster,
+            hash,
+            standing,
+        )
+
+    async def _standings(self, hash: str) -> Sequence[Standing]:
+        """Readable layouts, best first; asks again until the time-out."""
+        deadline = self._clock.monotonic() + self._timeout
+        restored = False
+        while True:
+            census = await self._cluster.locate(hash, reading=True)
+            readable = [s for s in census.standings() if s.readable]
+            if readable:
+                self._note(hash, census, readable[0])
+                return readable
+            if not restored:
+                restored = True
+                if await self._restore(hash, census.asked):
+                    continue
+            if self._clock.monotonic() >= deadline or (
+                census.certain and self._cluster.settled
+            ):
+                raise TooFewShards(self._why(census))
+            await self._clock.sleep(min(0.1, self._timeout / 4))
+
+    async def _restore(self, hash: str, nodes: Iterable[str]) -> bool:
+        found = False
+        for node in nodes:
+            try:
+                holding = await self._clock.within(
+                    self._timeout, self._nodes.store(node).restore(hash)
+                )
+            except (ShardError, TimedOut):
+                continue
+            found = found or bool(holding.shards)
+        return found
+
+    def _note(self, hash: str, census: Census, best: Standing) -> None:
+        if best.missing:
+            self._repairs.found(hash, best.layout, dict.fromkeys(best.missing, ""))
+
+    def _why(self, census: Census) -> str:
+        most = max((len(s.places) for s in census.standings()), default=0)
+        return (
+            f"too few shards of the content are within reach: {most} found on "
+            f"{len(census.asked)} live nodes"
+        )

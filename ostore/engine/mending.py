@@ -1,0 +1,221 @@
+"""Putting missing shards back: the hands of every repair."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ostore.engine.cluster import Cluster
+from ostore.engine.getting import Getting
+from ostore.engine.reading import StripeReader
+from ostore.engine.repairs import Repair, Repairs
+from ostore.erasure.decoder import rebuild
+from ostore.interfaces import IMetadataStore, INodes, IShardSink
+from ostore.model.census import Census, Standing
+from ostore.model.errors import OstoreError, ShardError
+from ostore.model.healing import Plan, plan
+from ostore.model.layouts import ShardKey
+from ostore.model.placement import rank
+from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import Tasks, gather
+
+AT_ONCE = 4
+"""Contents mended at the same time."""
+PAGE = 100
+"""Degraded contents fetched from the metadata at once."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
+"""Seconds before a repair that could not be done is tried again; doubles each time."""
+STEP = 30.0
+"""Seconds that one step of a repair may take."""
+
+
+T = TypeVar("T")
+
+
+class Mending:
+    """Drains the repair queue and the `degraded` marks; started once by the service.
+
+    A failing repair is logged, counted and tried again with back-off; it never stops
+    the ones behind it.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: INodes,
+        metadata: IMetadataStore,
+        getting: Getting,
+        repairs: Repairs,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        *,
+        rebuild_delay: float,
+    ) -> None:
+        self.mended = 0
+        self.failed = 0
+        self._cluster = cluster
+        self._nodes = nodes
+        self._metadata = metadata
+        self._getting = getting
+        self._repairs = repairs
+        self._clock = clock
+        self._entropy = entropy
+        self._delay = rebuild_delay
+        self._log = Logger()
+        self._tasks = Tasks(self._log)
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Begin to drain; `read_marks` brings in what was written degraded."""
+        self._repairs.wake = self._wake
+
+    async def stop(self) -> None:
+        """Drop what is under way; temporaries go, nothing named is touched."""
+        self._stopped = True
+        self._repairs.wake = lambda: None
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        await self._tasks.stop()
+
+    async def idle(self) -> None:
+        """Wait until no repair is under way."""
+        await self._tasks.idle()
+
+    async def read_marks(self) -> None:
+        """Queue every content that the metadata calls degraded, page by page."""
+        after = ""
+        while page := await self._metadata.degraded(after, PAGE):
+            for entry in page:
+                self._repairs.found(
+                    entry.hash,
+                    entry.layout,
+                    dict.fromkeys(entry.missing, ""),
+                    marks=frozenset(entry.marks),
+                )
+            last = page[-1]
+            after = f"{last.hash}/{last.layout.id}"
+
+    async def mend(self, repair: Repair) -> bool:
+        """Rebuild what one content lacks; False when something is left for later."""
+        if await self._metadata.content(repair.hash) is None:
+            return True
+        census = await self._cluster.survey(repair.hash)
+        standing = census.standing(repair.layout.id)
+        todo = self._plan(repair, census, standing)
+        if todo.hopeless:
+            return await self._rescue(repair, census)
+        if todo.targets and standing is not None:
+            reader = self._getting.reader(repair.hash, standing)
+            try:
+                await self._rebuild(repair, standing, reader, todo)
+            finally:
+                await reader.close()
+            again = await self._cluster.survey(repair.hash)
+            todo = self._plan(repair, again, again.standing(repair.layout.id))
+        if todo.whole and repair.marks:
+            await self._metadata.clear_degraded(sorted(repair.marks))
+        return todo.whole
+
+    def _plan(self, repair: Repair, census: Census, standing: Standing | None) -> Plan:
+        quiet = self._cluster.quiet_since()
+        away = quiet is not None and quiet < self._delay
+        able = [
+            each
+            for each in self._cluster.candidates()
+            if each.writable and not each.suspect
+        ]
+        ranked = rank(repair.hash, able)
+        return plan(census, standing, repair.spots, ranked, nodes_away=away)
+
+    async def _rescue(self, repair: Repair, census: Census) -> bool:
+        """Fewer than k shards: bring back what lies in garbage, or look elsewhere."""
+        other = next((s for s in census.standings() if not s.missing), None)
+        if other is not None:
+            await self._metadata.clear_degraded(sorted(repair.marks))
+            return True
+        for node in sorted(census.asked):
+            try:
+                await self._clock.within(
+                    STEP, self._nodes.store(node).restore(repair.hash)
+                )
+            except (ShardError, TimedOut):
+                continue
+        return False
+
+    async def _rebuild(
+        self, repair: Repair, standing: Standing, reader: StripeReader, todo: Plan
+    ) -> None:
+        table = await reader.table()
+        reader.until(len(table))
+        sinks: dict[int, IShardSink] = {}
+        try:
+            for index, node in todo.targets.items():
+                sinks[index] = await self._step(
+                    self._nodes.store(node).create(self._entropy(16).hex())
+                )
+            wanted = sorted(sinks)
+            for number in range(len(table)):
+                frames = await reader.blocks(number)
+                blocks = {index: frame.block for index, frame in frames.items()}
+                made = rebuild(
+                    number,
+                    table.row(number),
+                    reader.geometry,
+                    reader.codec,
+                    blocks,
+                    wanted,
+                )
+                for index, frame in zip(wanted, made, strict=True):
+                    await self._step(sinks[index].write(frame))
+            if await self._metadata.content(repair.hash) is None:
+                return
+            for index, sink in sinks.items():
+                key = ShardKey(repair.hash, index, repair.layout.id)
+                deadline = self._clock.wall() + STEP
+                await self._step(
+                    sink.commit(key, standing.layout, deadline, standing.oldest)
+                )
+                self.mended += 1
+        finally:
+            await gather(sink.abort() for sink in sinks.values())
+
+    async def _step(self, work: Awaitable[T]) -> T:
+        """One step towards one node, bounded in time."""
+        return await self._clock.within(STEP, work)
+
+    def _wake(self) -> None:
+        """Look at the queue in a moment, or when the next repair is due."""
+        due = self._repairs.next_due()
+        if due is None or self._stopped:
+            return
+        wait = max(0.0, due - self._clock.monotonic())
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.call_later(wait, self._drain)
+
+    def _drain(self) -> None:
+        room = AT_ONCE - len(self._tasks)
+        if room > 0:
+            for repair in self._repairs.take(self._clock.monotonic(), room):
+                self._tasks.spawn("a repair", partial(self._try, repair))
+        if len(self._tasks) < AT_ONCE:
+            self._wake()
+
+    async def _try(self, repair: Repair) -> None:
+        try:
+            done = await self.mend(repair)
+        except (OstoreError, TimedOut) as error:
+            done = False
+            self.failed += 1
+            self._log.warn(
+                "{hash} not mended yet: {error}", hash=repair.hash, error=str(error)
+            )
+        if not done:
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2**repair.tries)
+            self._repairs.again(repair, self._clock.monotonic() + wait)
+        self._clock.call_later(0, self._wake)

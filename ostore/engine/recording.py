@@ -1,0 +1,70 @@
+"""Writing a version so that its fate is known, or said to be unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError
+
+from ostore.interfaces import IMetadataStore
+from ostore.model.errors import MetadataUnavailable, OutcomeUnknown
+from ostore.model.versions import NewVersion, Version
+from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import start
+
+RESOLVE = 10.0
+"""Seconds for which the fate of an ambiguous write is asked for."""
+
+
+class Recording:
+    """The one way in which the engine writes versions."""
+
+    def __init__(
+        self, metadata: IMetadataStore, clock: Clock, entropy: Callable[[int], bytes]
+    ) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._entropy = entropy
+
+    def put_id(self) -> str:
+        """A fresh id for one write: 32 hex digits."""
+        return self._entropy(16).hex()
+
+    async def add(self, new: NewVersion) -> Version:
+        """Write it; an ambiguous outcome is resolved by its put_id.
+
+        Raises OutcomeUnknown when it stays ambiguous: the version may yet appear. A
+        caller that is cancelled meanwhile (its client left) does not stop the write.
+        """
+        writing = start(self._metadata.add_version(new))
+        try:
+            return await writing
+        except CancelledError:
+            raise OutcomeUnknown("the write may yet appear") from None
+        except OutcomeUnknown:
+            return await self._resolve(new)
+
+    async def _resolve(self, new: NewVersion) -> Version:
+        deadline = self._clock.monotonic() + RESOLVE
+        while self._clock.monotonic() < deadline:
+            try:
+                found = await self._clock.within(
+                    2.0, self._metadata.by_put_id(new.bucket, new.name, new.put_id)
+                )
+            except (MetadataUnavailable, TimedOut):
+                found = None
+            if found is not None:
+                return found
+            await self._clock.sleep(0.25)
+        raise OutcomeUnknown(
+            "the write was sent, and whether it happened could not be learned: "
+            "it may yet appear"
+        )
+
+    async def take_back(self, version: Version) -> bool:
+        """Remove a version whose shards could not be kept; False when unsure."""
+        try:
+            await self._metadata.purge(version.bucket, version.name, version.number)
+        except (MetadataUnavailable, OutcomeUnknown):
+            return False
+        return True

@@ -1,0 +1,210 @@
+"""ObjectStore: the one name that the rooms above import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ostore.engine.cluster import Cluster
+from ostore.engine.getting import ByteStream, Getting
+from ostore.engine.mending import Mending
+from ostore.engine.putting import Body, PutRequest, Putting
+from ostore.engine.recording import Recording
+from ostore.engine.repairs import Repairs
+from ostore.interfaces import IMetadataStore, INodes
+from ostore.model.conditions import WriteCondition
+from ostore.model.errors import Deleted, NotFound
+from ostore.model.versions import NewVersion, Page, Version
+
+__all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
+
+Authorize = Callable[[str, str, str, str], None]
+"""`authorize(principal, verb, bucket, name)`: raises to refuse."""
+
+
+def allow_all(principal: str, verb: str, bucket: str, name: str) -> None:
+    """Everybody may do everything: this store has no accounts."""
+
+
+@attrs.frozen
+class OpenObject:
+    """One version, ready to be read."""
+
+    version: Version
+    getting: Getting
+
+    async def read(self, start: int, stop: int) -> ByteStream:
+        """The bytes start <= i < stop, the first of them at hand.
+
+        Raises TooFewShards before any byte. The caller closes the stream.
+        """
+        return await self.getting.read(self.version, start, stop)
+
+
+class ObjectStore:
+    """The verbs of an object store over any bus, metadata and nodes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: INodes,
+        metadata: IMetadataStore,
+        recording: Recording,
+        putting: Putting,
+        getting: Getting,
+        mending: Mending,
+        repairs: Repairs,
+        brakes: Callable[[], list[str]],
+        codec: str,
+        version: str,
+        authorize: Authorize = allow_all,
+        bucket: str = "",
+        principal: str = "",
+    ) -> None:
+        self._cluster = cluster
+        self._nodes = nodes
+        self._metadata = metadata
+        self._recording = recording
+        self._putting = putting
+        self._getting = getting
+        self._mending = mending
+        self._repairs = repairs
+        self._brakes = brakes
+        self._codec = codec
+        self._version = version
+        self._authorize = authorize
+        self._bucket = bucket
+        self._principal = principal
+
+    async def put(self, request: PutRequest, body: Body) -> Version:
+        """Store the body as the next version of its name."""
+        self._ask("put", request.name)
+        return await self._putting.put(request, body)
+
+    async def open(self, name: str, number: int | None = None) -> OpenObject:
+        """The newest version or that number. Raises NotFound, Deleted."""
+        self._ask("get", name)
+        version = (
+            await self._metadata.latest(self._bucket, name)
+            if number is None
+            else await self._metadata.version(self._bucket, name, number)
+        )
+        if version is None:
+            what = "object" if number is None else "version of the object"
+            raise NotFound(f"there is no such {what}")
+        if version.deleted:
+            raise Deleted("the object is deleted", version.number)
+        return OpenObject(version, self._getting)
+
+    async def delete(
+        self,
+        name: str,
+        put_id: str | None = None,
+        condition: WriteCondition = WriteCondition(),  # noqa: B008 - a frozen value
+    ) -> Version:
+        """Add a delete marker. Raises NotFound when there is nothing to delete."""
+        self._ask("delete", name)
+        return await self._recording.add(
+            NewVersion(
+                name=name,
+                bucket=self._bucket,
+                put_id=put_id or self._recording.put_id(),
+                deleted=True,
+                condition=condition,
+            )
+        )
+
+    async def purge(self, name: str, number: int) -> None:
+        """Remove one version for good. Raises NotFound."""
+        self._ask("purge", name)
+        if not await self._metadata.purge(self._bucket, name, number):
+            raise NotFound("there is no such version of the object")
+
+    async def objects(
+        self, prefix: str, delimiter: str, after: str, limit: int
+    ) -> Page:
+        """A page of the newest versions that are not deleted."""
+        self._ask("list", prefix)
+        return await self._metadata.listing(
+            self._bucket, prefix, delimiter, after, limit
+        )
+
+    async def versions_of(self, name: str, after: int, limit: int) -> Sequence[Version]:
+        """Versions of one name with numbers above `after`."""
+        self._ask("list", name)
+        return await self._metadata.versions_of(self._bucket, name, after, limit)
+
+    async def all_versions(
+        self, after: tuple[str, int], limit: int
+    ) -> Sequence[Version]:
+        """Versions of all names behind (name, number)."""
+        self._ask("list", "")
+        return await self._metadata.all_versions(self._bucket, after, limit)
+
+    async def locate(self, hash: str) -> Mapping[int, str]:
+        """Index -> place of a content's shards. Raises NotFound.
+
+        Of several layouts the one with most shards is shown.
+        """
+        self._ask("locate", hash)
+        standings = (await self._cluster.locate(hash)).standings()
+        if not standings:
+            raise NotFound("no node holds a shard of that content")
+        return {
+            index: self._nodes.place(nodes[0])
+            for index, nodes in standings[0].places.items()
+        }
+
+    async def reasons(self) -> list[str]:
+        """Why the service is not ready, a sentence each; empty when it is."""
+        why = list(self._brakes())
+        if (sick := await self._metadata.health()) is not None:
+            why.append(f"metadata: {sick}")
+        takers = sum(each.writable for each in self._cluster.candidates())
+        quorum = self._putting.coding.quorum
+        if takers < quorum:
+            why.append(f"nodes: {takers} can take shards, a write needs {quorum}")
+        return why
+
+    def view(self) -> dict[str, Any]:
+        """The JSON of /cluster."""
+        states = self._cluster.states()
+        members = self._cluster.members.by_id
+        return {
+            "nodes": [
+                {
+                    "id": node,
+                    "url": member.beat.url,
+                    "zone": member.beat.zone,
+                    "state": states[node],
+                    "free": member.beat.free,
+                    "total": member.beat.total,
+                    "shards": member.beat.shards,
+                    "last_heard": self._cluster.heard_ago(node),
+                }
+                for node, member in sorted(members.items())
+            ],
+            "repairs": {"waiting": len(self._repairs), "worst": self._repairs.worst},
+            "jobs": {},
+            "codec": self._codec,
+            "version": self._version,
+        }
+
+    def figures(self) -> Mapping[str, float]:
+        """Gauges for /metrics: name -> value now."""
+        return {
+            "ostore_nodes_live": len(self._cluster.live()),
+            "ostore_repairs_waiting": len(self._repairs),
+            "ostore_repairs_forgotten_total": self._repairs.forgotten,
+            "ostore_shards_mended_total": self._mending.mended,
+            "ostore_repairs_failed_total": self._mending.failed,
+            "ostore_locates_total": self._cluster.locates,
+            "ostore_bus_messages_dropped_total": self._cluster.dropped,
+            "ostore_shards_given_up_total": self._putting.given_up,
+            "ostore_inflight_bytes": self._putting.budget.lent,
+        }
+
+    def _ask(self, verb: str, name: str) -> None:
+        self._authorize(self._principal, verb, self._bucket, name)
