@@ -1,0 +1,205 @@
+"""What reads the store: functions over one connection, each a few index steps."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ostore.backends.metadata.rows import COLUMNS, indices, successor, version_of
+from ostore.model.layouts import Layout
+from ostore.model.versions import ClusterFacts, Degraded, Page, Version
+
+MARKS = 10_000
+"""About as many marks does one answer of `degraded` carry in all."""
+
+MARKS_EACH = 1000
+"""The most marks of one content in it; the others show when these are cleared."""
+
+_END = b""
+"""Behind every text: SQLite sorts a blob so."""
+
+_BY_NAME = f"SELECT {COLUMNS} FROM version WHERE bucket = ? AND name = ?"  # noqa: S608 - a constant
+_LATEST = f"{_BY_NAME} ORDER BY number DESC LIMIT 1"
+_VERSION = f"{_BY_NAME} AND number = ?"
+_BY_PUT_ID = f"{_BY_NAME} AND put_id = ?"
+_VERSIONS_OF = f"{_BY_NAME} AND number > ? ORDER BY number LIMIT ?"
+_ALL_VERSIONS = f"""
+    SELECT {COLUMNS} FROM version WHERE bucket = ? AND (name, number) > (?, ?)
+    ORDER BY name, number LIMIT ?
+"""  # noqa: S608 - a constant
+_CONTENT = f"SELECT {COLUMNS} FROM version WHERE hash = ? AND deleted = 0 LIMIT 1"  # noqa: S608 - a constant
+_LISTING = f"""
+    SELECT {", ".join("version." + c for c in COLUMNS.split(", "))}
+    FROM head CROSS JOIN version
+    ON version.bucket = head.bucket AND version.name = head.name
+        AND version.number = head.latest
+    WHERE head.bucket = ? AND head.live = 1 AND head.name >= ? AND head.name < ?
+    ORDER BY head.name LIMIT ?
+"""  # noqa: S608 - a constant
+_HASHES = """
+    WITH RECURSIVE step (hash) AS (
+        SELECT min(hash) FROM version WHERE deleted = 0 AND hash > ?
+        UNION ALL
+        SELECT (SELECT min(hash) FROM version WHERE deleted = 0 AND hash > step.hash)
+        FROM step WHERE step.hash IS NOT NULL
+    )
+    SELECT hash FROM step WHERE hash IS NOT NULL LIMIT ?
+"""
+_DEGRADED = """
+    SELECT hash, layout, missing FROM degraded
+    WHERE (remaining, hash, layout) > (?, ?, ?)
+    ORDER BY remaining, hash, layout LIMIT ?
+"""
+_REMAINING = "SELECT remaining FROM degraded WHERE hash = ? AND layout = ?"
+_MARKS = """
+    SELECT bucket, name, number, data, parity, raw FROM version
+    WHERE hash = ? AND layout = ? AND missing <> 0 LIMIT ?
+"""
+_CLUSTER = "SELECT key, value FROM meta WHERE key IN ('cluster id', 'cluster epoch')"
+
+
+def latest(db: sqlite3.Connection, bucket: str, name: str) -> Version | None:
+    """The newest version of a name."""
+    return _maybe(db, _LATEST, bucket, name)
+
+
+def version(
+    db: sqlite3.Connection, bucket: str, name: str, number: int
+) -> Version | None:
+    """One version of a name."""
+    return _maybe(db, _VERSION, bucket, name, number)
+
+
+def by_put_id(
+    db: sqlite3.Connection, bucket: str, name: str, put_id: str
+) -> Version | None:
+    """The version that a put_id made."""
+    return _maybe(db, _BY_PUT_ID, bucket, name, put_id)
+
+
+def content(db: sqlite3.Connection, hash: str) -> Version | None:
+    """Any version that refers to a content."""
+    return _maybe(db, _CONTENT, hash)
+
+
+def versions_of(
+    db: sqlite3.Connection, bucket: str, name: str, after: int, limit: int
+) -> list[Version]:
+    """A page of one name's versions."""
+    return _all(db, _VERSIONS_OF, bucket, name, after, limit)
+
+
+def all_versions(
+    db: sqlite3.Connection, bucket: str, name: str, number: int, limit: int
+) -> list[Version]:
+    """A page of a bucket's versions behind (name, number)."""
+    return _all(db, _ALL_VERSIONS, bucket, name, number, limit)
+
+
+def listing(
+    db: sqlite3.Connection,
+    bucket: str,
+    prefix: str,
+    delimiter: str,
+    after: str,
+    limit: int,
+) -> Page:
+    """The first `limit` entries (items and prefixes) that are greater than `after`.
+
+    `next` is the last entry of a page that others follow. A prefix is an entry of its
+    own text: `after` = "a/" or "a/b" are both behind the entry "a/", and so behind
+    everything in it. What a prefix holds is passed over in one step.
+    """
+    items: list[Version] = []
+    prefixes: list[str] = []
+    end = successor(prefix) or _END
+    low = _first(prefix, delimiter, after)
+    last = after
+    while low is not None:
+        room = limit - len(items) - len(prefixes)
+        rows = db.execute(_LISTING, (bucket, low, end, room + 1))
+        low = None
+        for row in rows:
+            if len(items) + len(prefixes) >= limit:
+                return Page(tuple(items), tuple(prefixes), last)
+            found = version_of(row)
+            folder = _rolled_up(found.name, prefix, delimiter)
+            if folder is not None:
+                prefixes.append(folder)
+                last, low = folder, successor(folder)
+                break
+            items.append(found)
+            last = found.name
+    return Page(tuple(items), tuple(prefixes))
+
+
+def _first(prefix: str, delimiter: str, after: str) -> str | None:
+    """The least name that can belong to an entry greater than `after`."""
+    if after.startswith(prefix):
+        folder = _rolled_up(after, prefix, delimiter)
+        if folder is not None:
+            return successor(folder)
+    return max(prefix, after + "\0") if after else prefix
+
+
+def _rolled_up(name: str, prefix: str, delimiter: str) -> str | None:
+    found = name.find(delimiter, len(prefix)) if delimiter else -1
+    return None if found < 0 else name[: found + len(delimiter)]
+
+
+def hashes(db: sqlite3.Connection, after: str, limit: int) -> list[str]:
+    """Distinct contents; one index step each, however many versions share it."""
+    return [hash for (hash,) in db.execute(_HASHES, (after, limit))]
+
+
+def degraded(
+    db: sqlite3.Connection, after: str, remaining: int | None, limit: int
+) -> list[Degraded]:
+    """A page of incomplete contents behind the cursor `after`.
+
+    `remaining` is the number of shards it had left when it was shown; None takes the
+    present one, and begins anew when the content is complete by now.
+    """
+    position = (-1, "", "")
+    if after:
+        hash, _, layout = after.partition("/")
+        if remaining is None:
+            found = db.execute(_REMAINING, (hash, layout)).fetchall()
+            remaining = found[0][0] if found else None
+        if remaining is not None:
+            position = (remaining, hash, layout)
+    marks = max(10, MARKS // max(limit, 1))
+    return [
+        _degraded(db, hash, layout, missing, marks)
+        for hash, layout, missing in db.execute(_DEGRADED, (*position, limit))
+    ]
+
+
+def _degraded(
+    db: sqlite3.Connection, hash: str, layout: str, missing: int, limit: int
+) -> Degraded:
+    rows = db.execute(_MARKS, (hash, layout, min(limit, MARKS_EACH))).fetchall()
+    data, parity, raw = rows[0][3:]
+    return Degraded(
+        hash,
+        Layout(data, parity, raw, layout),
+        indices(missing),
+        tuple(row[:3] for row in rows),
+    )
+
+
+def cluster(db: sqlite3.Connection) -> ClusterFacts | None:
+    """Id and epoch, once they are set."""
+    found = dict(db.execute(_CLUSTER).fetchall())
+    if not found:
+        return None
+    return ClusterFacts(found["cluster id"], int(found["cluster epoch"]))
+
+
+def _maybe(db: sqlite3.Connection, query: str, *values: str | int) -> Version | None:
+    # All rows are fetched: a statement left half-way would hold its snapshot.
+    rows = db.execute(query, values).fetchall()
+    return version_of(rows[0]) if rows else None
+
+
+def _all(db: sqlite3.Connection, query: str, *values: str | int) -> list[Version]:
+    return [version_of(row) for row in db.execute(query, values)]
