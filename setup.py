@@ -1,0 +1,59 @@
+"""What the distribution is made of; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+INIT = (HERE / "ostore/__init__.py").read_text("utf-8")
+VERSION = re.search('^__version__ = "(.+)"$', INIT, re.MULTILINE)
+SAMPLES = sorted(str(p.relative_to(HERE)) for p in HERE.glob("etc/*.sample"))
+
+setup(
+    name="ostore",
+    version=VERSION[1] if VERSION else None,
+    description="A distributed, erasure-coded, self-mending object store",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["ostore", "ostore.*"]),
+    # Only the plugin module: `twisted` and `twisted.plugins` belong to Twisted.
+    py_modules=["twisted.plugins.ostore_plugins"],
+    data_files=[("share/ostore", SAMPLES)],
+    install_requires=[
+        "attrs>=23.1",
+        "cryptography>=42",
+        "fastcrc>=0.3",
+        "prometheus_client>=0.20",
+        "service_identity>=24.1",
+        "treq>=24.9",
+        "twisted[tls]>=25.5",
+        "txamqp>=0.8.2",
+        "zfec>=1.6",
+        "zope.interface>=6.0",
+        "zstandard>=0.22",
+    ],
+    extras_require={
+        "dev": [
+            "coverage>=7.10",
+            "hypothesis",
+            "import-linter>=2",
+            "mypy",
+            "mypy-zope",
+            "ruff",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Twisted",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Filesystems",
+    ],
+)
