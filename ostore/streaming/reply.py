@@ -4,40 +4,131 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.http import RESPONSES
+from zope.interface import implementer
+
+from ostore.model.errors import ClientGone
+from ostore.streaming.channel import StreamingChannel
+from ostore.streaming.request import StreamingRequest
+
+BODILESS = (204, 304)
+"""Statuses that never have a body (RFC 9110, 6.4.1)."""
+
+
+@implementer(IPushProducer)
+class Outflow:
+    """Knows whether the transport is full, and holds the one writer meanwhile."""
+
+    def __init__(self, paused: bool) -> None:
+        self._paused = paused
+        self._gone = False
+        self._writer: Deferred[None] | None = None
+
+    async def wait(self) -> None:
+        """Return when the transport takes more. Raises ClientGone."""
+        if self._paused and not self._gone:
+            if self._writer is not None:
+                raise RuntimeError("a reply has one writer at a time")
+            self._writer = Deferred(self._forget)
+            await self._writer
+        if self._gone:
+            raise ClientGone("the client closed the connection")
+
+    def pauseProducing(self) -> None:
+        """Called by the channel when the transport is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Called by the channel when the transport is empty."""
+        self._paused = False
+        self._release()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self._gone = True
+        self._release()
+
+    def _forget(self, _: Deferred[None]) -> None:
+        self._writer = None
+
+    def _release(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.callback(None)
+
 
 class Reply:
-    """The answer to one request; every answer bears `X-Request-Id`, Date and Server."""
+    """The answer to one request; ends with `finish`, `send` or `abort`.
 
-    request_id: str
-    """32 hex digits."""
-    status: int
-    """200 until set; fixed with the first byte."""
-    headers: dict[str, str]
-    """Name to value, read at the first byte. Values are UTF-8 (surrogate escapes kept)."""
-    started: bool
-    """Whether the head was given to the transport."""
-    finished: bool
-    gone: bool
-    """Whether the connection was lost or aborted before the answer was finished."""
-    sent: int
-    """Body bytes given to the transport."""
+    Set `status` and `headers` before the first byte. Header values are sent as UTF-8,
+    surrogate escapes as the bytes they came from. X-Request-Id, Date, Server,
+    Connection and Transfer-Encoding are set here. `started` says that the head is out,
+    `gone` that the connection was lost or cut before the end, `sent` counts body bytes.
+    """
+
+    def __init__(
+        self, request: StreamingRequest, request_id: str, server: str, date: str
+    ) -> None:
+        self.request_id = request_id
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.started = False
+        self.finished = False
+        self.gone = False
+        self.sent = 0
+        self._request = request
+        self._common = (
+            f"Server: {server}\r\nDate: {date}\r\nX-Request-Id: {request_id}\r\n"
+        )
+        self._promised: int | None = None
+        self._chunked = False
+        self._flow: Outflow | None = None
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body (head first); waits while the client reads slowly.
 
-        Without a Content-Length header the body is chunked. Does nothing but start the
-        answer for HEAD, 204 and 304. Raises ClientGone, and ValueError for more bytes
-        than Content-Length says.
+        Without a Content-Length header the body is chunked. For HEAD, 204 and 304 only
+        the head is sent. Raises ClientGone, and ValueError (connection cut) for more
+        bytes than Content-Length says.
         """
-        raise NotImplementedError
+        channel = self._channel()
+        if not self.started:
+            head = self._head(channel)
+            self._flow = Outflow(channel.congested)
+            channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
+            channel.transport.write(head)
+        if not data or self._mute:
+            return
+        if self._promised is not None and self.sent + len(data) > self._promised:
+            self.abort()
+            raise ValueError(f"more than the promised {self._promised} bytes")
+        self.sent += len(data)
+        if self._chunked:
+            channel.transport.writeSequence((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            channel.transport.write(data)
+        if self._flow is not None:
+            await self._flow.wait()
 
     async def finish(self) -> None:
-        """End the answer (head only when nothing was written).
+        """End the answer; only a head when nothing was written.
 
-        A body shorter than its Content-Length aborts the connection and raises
+        A body shorter than its Content-Length cuts the connection and raises
         ValueError. Raises ClientGone.
         """
-        raise NotImplementedError
+        channel = self._channel()
+        if not self.started:
+            if not self._mute:
+                self.headers.setdefault("Content-Length", "0")
+            channel.transport.write(self._head(channel))
+        if self._promised not in {None, self.sent} and not self._mute:
+            self.abort()
+            raise ValueError(f"{self.sent} of the promised {self._promised} bytes")
+        if self._chunked:
+            channel.transport.write(b"0\r\n\r\n")
+        self._conclude(channel)
 
     def send(
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -46,8 +137,74 @@ class Reply:
 
         HEAD gets the same head without the body. Silent when the client is gone.
         """
-        raise NotImplementedError
+        if self.started:
+            raise RuntimeError("the answer has begun already")
+        if self.gone:
+            return
+        channel = self._channel()
+        self.status = status
+        self.headers.update(headers or {})
+        if self._request.method == b"HEAD":
+            self.headers.setdefault("Content-Length", str(len(body)))
+        elif status not in BODILESS:
+            self.headers["Content-Length"] = str(len(body))
+        head = self._head(channel)
+        if self._mute:
+            channel.transport.write(head)
+        else:
+            self.sent = len(body)
+            channel.transport.writeSequence((head, body))
+        self._conclude(channel)
 
     def abort(self) -> None:
         """Cut the connection, so that a body that broke off never looks whole."""
-        raise NotImplementedError
+        if not self.finished and not self.gone:
+            self.gone = True
+            if self._request.channel is not None:
+                self._request.channel.abort()
+
+    def lost(self) -> None:
+        """Called by the request when its connection is gone."""
+        if not self.finished:
+            self.gone = True
+            if self._flow is not None:
+                self._flow.stopProducing()
+
+    @property
+    def _mute(self) -> bool:
+        return self._request.method == b"HEAD" or self.status in BODILESS
+
+    def _channel(self) -> StreamingChannel:
+        if self.finished:
+            raise RuntimeError("the answer is over")
+        if self.gone or self._request.channel is None:
+            raise ClientGone("the client closed the connection")
+        return self._request.channel
+
+    def _head(self, channel: StreamingChannel) -> bytes:
+        """The head as bytes; from here on the answer has started."""
+        self._promised = None
+        version = self._request.version.decode("ascii")
+        reason = RESPONSES.get(self.status, b"Unknown").decode("ascii")
+        lines = [f"{version} {self.status} {reason}\r\n", self._common]
+        for name, value in self.headers.items():
+            if name.lower() == "content-length":
+                self._promised = int(value)
+            lines.append(f"{name}: {value}\r\n")
+        if self._promised is None and not self._mute and version == "HTTP/1.1":
+            self._chunked = True
+            lines.append("Transfer-Encoding: chunked\r\n")
+        if not channel.keeps(self._request):
+            lines.append("Connection: close\r\n")
+        lines.append("\r\n")
+        text = "".join(lines)
+        if not text.count("\r") == text.count("\n") == len(lines) + 2 or "\0" in text:
+            raise ValueError("a header holds a line break or NUL")
+        self.started = True
+        return text.encode("utf-8", "surrogateescape")
+
+    def _conclude(self, channel: StreamingChannel) -> None:
+        if self._flow is not None:
+            channel.unregisterProducer()  # type: ignore[no-untyped-call]  # Twisted's
+        self.finished = True
+        self._request.conclude()

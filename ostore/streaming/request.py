@@ -2,42 +2,182 @@
 
 from __future__ import annotations
 
-from twisted.web import http
+from typing import TYPE_CHECKING
+
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+
+from ostore.model.errors import ClientGone
+from ostore.streaming.gate import Gate
+
+if TYPE_CHECKING:
+    from ostore.streaming.channel import StreamingChannel
+    from ostore.streaming.reply import Reply
+
+BODY_HIGH = 512 * 1024
+"""Bytes of a body held before the client is paused; one recv may come on top."""
+
+BODY_LOW = 128 * 1024
+"""Bytes held at which the client is resumed."""
+
+SMALL_REST = 256 * 1024
+"""An unread rest up to this size is read and dropped to keep the connection."""
 
 
 class RequestBody:
-    """The body of one request, with back-pressure up to the client's socket."""
+    """The body of one request, with back-pressure up to the client's socket.
 
-    length: int | None
-    """What Content-Length says; None when the body is chunked."""
-    received: int
-    """Bytes that came from the client so far."""
-    complete: bool
-    """Whether the last byte came."""
+    `length` is what Content-Length says, None when the body is chunked; `received`
+    counts what came so far; `complete` says that the last byte came.
+    """
+
+    def __init__(self, channel: StreamingChannel, length: int | None) -> None:
+        self.length = length
+        self.received = 0
+        self.complete = length == 0
+        self.withheld = False
+        self._channel = channel
+        self._gate = Gate(BODY_HIGH, BODY_LOW, channel.pause_body, channel.resume_body)
+        if self.complete:
+            self._gate.end()
 
     async def read(self) -> bytes:
-        """The next bytes, b"" at the end. Raises ClientGone.
+        """The next bytes, b"" at the end. One reader at a time.
 
-        The first call grants `Expect: 100-continue`.
+        The first call grants `Expect: 100-continue`. Raises ClientGone behind the last
+        bytes that came, GateClosed once the request is answered.
         """
-        raise NotImplementedError
+        if self.withheld:
+            self.withheld = False
+            self._channel.grant()
+        return await self._gate.read()
+
+    @property
+    def held(self) -> int:
+        """Bytes that came and were not read yet."""
+        return self._gate.held
+
+    @property
+    def worth_draining(self) -> bool:
+        """Whether the rest is known, small and certain to come."""
+        if self.complete:
+            return True
+        if self.withheld or self.length is None:
+            return False
+        return self.length - self.received <= SMALL_REST
+
+    def push(self, data: bytes) -> None:
+        """Bytes from the channel; a client that sends them waits for no 100."""
+        self.withheld = False
+        self.received += len(data)
+        self._gate.push(data)
+
+    def end(self) -> None:
+        """The last byte came."""
+        self.complete = True
+        self._gate.end()
+
+    def fail(self, error: Exception) -> None:
+        """No more will come."""
+        self._gate.fail(error)
+
+    def close(self) -> None:
+        """Drop what was not read; the client may send the rest."""
+        self._gate.close()
 
 
-class StreamingRequest(http.Request):
-    """One request; `site.handle(request, reply)` gets it before its body came."""
+class StreamingRequest:
+    """One request, made by its channel; the site's `handle` gets it before its body.
 
+    Until `begin` it only gathers headers. All bytes attributes are as sent: `method`,
+    `uri` (the target), `path` (the target without query, not decoded),
+    `query_string` (what stands behind the first `?`) and `version`.
+    """
+
+    method = uri = path = query_string = version = b""
     body: RequestBody
-    remote: str
-    """Address of the other end, without port."""
-    # stock attributes that are set at hand-over, all bytes as sent:
-    #   method, uri (target), path (without query, not decoded), clientproto
+    reply: Reply | None = None
 
-    query_string: bytes
-    """What stood behind the first `?`, not decoded."""
+    def __init__(self, channel: StreamingChannel, queued: object = None) -> None:
+        self.channel: StreamingChannel | None = channel
+        self.requestHeaders = Headers()
+        self.remote = channel.remote
+        self.finished = False
 
     def header(self, name: str) -> str | None:
         """A header's value, several ones joined by ", "; None when absent.
 
         Text is UTF-8; other bytes become surrogate escapes, as in `Reply.headers`.
         """
-        raise NotImplementedError
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
+        if values is None:
+            return None
+        return b", ".join(values).decode("utf-8", "surrogateescape")
+
+    def begin(
+        self,
+        channel: StreamingChannel,
+        head: tuple[bytes, bytes, bytes],
+        length: int | None,
+    ) -> None:
+        """All headers are in; `head` is the request line's three parts."""
+        self.method, self.uri, self.version = head
+        self.path, _, self.query_string = self.uri.partition(b"?")
+        self.body = RequestBody(channel, length)
+        expect = self.requestHeaders.getRawHeaders(b"Expect")
+        if expect and self.version == b"HTTP/1.1" and length != 0:
+            self.body.withheld = expect[0].lower() == b"100-continue"
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the client lets the connection live on (RFC 9112, 9.3).
+
+        HTTP/1.0 is answered with a close: its bodies may have no other end.
+        """
+        if self.version != b"HTTP/1.1":
+            return False
+        values = self.requestHeaders.getRawHeaders(b"Connection")
+        if values is None:
+            return True
+        options = b",".join(values).lower().split(b",")
+        return b"close" not in [option.strip() for option in options]
+
+    def conclude(self) -> None:
+        """The answer is out: leave the channel, or see to what is left of the body."""
+        channel = self.channel
+        if channel is None:
+            return
+        self.finished = True
+        self.body.close()
+        if self.body.complete:
+            self._leave(channel)
+        elif not channel.persistent:
+            channel.linger()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Called by the decoder with framing already taken off."""
+        self.body.push(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Called by the channel at the end of the body."""
+        channel = self.channel
+        if channel is None:
+            return
+        if self.reply is None:
+            channel.site.dispatch(self)
+        elif self.finished:
+            self.body.complete = True
+            self._leave(channel)
+        else:
+            self.body.end()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone: fail who reads, then who writes."""
+        self.channel = None
+        if self.reply is not None:
+            self.body.fail(ClientGone("the client closed the connection"))
+            self.reply.lost()
+
+    def _leave(self, channel: StreamingChannel) -> None:
+        self.channel = None
+        channel.requestDone(self)  # type: ignore[no-untyped-call]  # Twisted's

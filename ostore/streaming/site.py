@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocolNegotiationFactory,
+)
 from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from ostore.streaming.clock import Clock
+from ostore.model.errors import ClientGone
+from ostore.streaming.channel import StreamingChannel
+from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
+from ostore.streaming.tasks import Tasks
 
 Handle = Callable[[StreamingRequest, Reply], Awaitable[None]]
 
+GLANCES = 4
+"""How often a connection is looked at within its shortest time limit."""
 
+
+@implementer(IProtocolNegotiationFactory)
 class StreamingSite(ServerFactory):
     """Makes a channel for each connection and hands each request to `handle`.
 
-    A client that owes us bytes (or takes none of ours) for `idle` seconds is let go;
-    the head of a request must come within `head_time` seconds.
+    A client that owes us bytes, or takes none of ours, for `idle` seconds is let go;
+    so is one that needs more than `head_time` for the head of a request. Both may
+    take a quarter longer. After an answer that came before the body's end, up to
+    `linger_bytes` are read in `linger_time` seconds. `in_flight` counts requests whose
+    `handle` has not returned.
     """
 
-    in_flight: int
-    """Requests whose `handle` has not returned."""
+    noisy = False
 
     def __init__(
         self,
@@ -35,12 +54,122 @@ class StreamingSite(ServerFactory):
         linger_bytes: int = 64 * 1024 * 1024,
         server: str = "ostore",
     ) -> None:
-        raise NotImplementedError
+        self.clock = clock
+        self.idle = idle
+        self.head_time = head_time
+        self.linger_time = linger_time
+        self.linger_bytes = linger_bytes
+        self.draining = False
+        self.in_flight = 0
+        self.connections: set[StreamingChannel] = set()
+        self._handle = handle
+        self._entropy = entropy
+        self._server = server
+        self._log = Logger()
+        self._tasks = Tasks(self._log)
+        self._glance: IDelayedCall | None = None
+        self._empty: list[Deferred[None]] = []
+        self._second = -1
+        self._date = ""
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamingChannel | None:
+        """A channel; None (the connection is closed) once draining."""
+        if self.draining:
+            return None
+        channel = StreamingChannel(self)
+        channel.factory = self
+        return channel
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
+        """HTTP/1.1 alone: HTTP/2 has other hooks and would buffer bodies."""
+        return [b"http/1.1"]
+
+    def dispatch(self, request: StreamingRequest) -> None:
+        """Called by the channel with each request: run `handle` beside it."""
+        reply = Reply(request, self._entropy(16).hex(), self._server, self._now())
+        request.reply = reply
+        self._tasks.spawn("a request", lambda: self._serve(request, reply))
+
+    def opened(self, channel: StreamingChannel) -> None:
+        """Called by each channel when it is connected."""
+        self.connections.add(channel)
+        if self._glance is None:
+            self._look_later()
+
+    def closed(self, channel: StreamingChannel) -> None:
+        """Called by each channel when its connection is gone."""
+        self.connections.discard(channel)
+        if self.connections:
+            return
+        if self._glance is not None:
+            self._glance.cancel()
+            self._glance = None
+        empty, self._empty = self._empty, []
+        for each in empty:
+            each.callback(None)
 
     def stop_accepting(self) -> None:
         """Refuse new connections, close idle ones; busy ones end with their answer."""
-        raise NotImplementedError
+        self.draining = True
+        for channel in list(self.connections):
+            if channel.idle:
+                channel.close()
 
     async def drain(self, seconds: float) -> None:
         """stop_accepting, wait for what is under way, abort it after `seconds`."""
-        raise NotImplementedError
+        self.stop_accepting()
+        try:
+            await self.clock.within(seconds, self._done())
+        except TimedOut:
+            for channel in list(self.connections):
+                channel.abort()
+            await self._tasks.stop()
+            await self._done()
+
+    async def _done(self) -> None:
+        await self._tasks.idle()
+        if self.connections:
+            empty: Deferred[None] = Deferred(self._empty.remove)
+            self._empty.append(empty)
+            await empty
+
+    async def _serve(self, request: StreamingRequest, reply: Reply) -> None:
+        self.in_flight += 1
+        try:
+            await self._handle(request, reply)
+            if not reply.finished and not reply.gone:
+                raise RuntimeError("the request was left without an answer")
+        except CancelledError:
+            reply.abort()
+            raise
+        except ClientGone:
+            reply.abort()
+        except Exception:  # noqa: BLE001 - the last stop of a handler's failure
+            failure = Failure()  # type: ignore[no-untyped-call]  # Twisted's
+            self._log.failure("request {id} failed", failure, id=reply.request_id)
+            if reply.started:
+                reply.abort()
+            else:
+                reply.headers.clear()
+                reply.send(500)
+        finally:
+            self.in_flight -= 1
+
+    def _look_later(self) -> None:
+        pause = min(self.idle, self.head_time) / GLANCES
+        self._glance = self.clock.call_later(pause, self._look)
+
+    def _look(self) -> None:
+        self._glance = None
+        now = self.clock.monotonic()
+        for channel in list(self.connections):
+            channel.examine(now)
+        if self.connections:
+            self._look_later()
+
+    def _now(self) -> str:
+        second = int(self.clock.wall())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True)
+        return self._date

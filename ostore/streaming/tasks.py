@@ -16,7 +16,7 @@ def start(work: Awaitable[T]) -> Deferred[T]:
     """Set a coroutine (or Deferred) going and give its Deferred."""
     if isinstance(work, Deferred):
         return work
-    return Deferred.fromCoroutine(cast(Coroutine[Any, Any, T], work))
+    return Deferred.fromCoroutine(cast("Coroutine[Any, Any, T]", work))
 
 
 async def gather(works: Iterable[Awaitable[T]]) -> list[T | Exception]:

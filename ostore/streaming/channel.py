@@ -1,0 +1,220 @@
+"""One HTTP/1.1 connection from a client."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import termios
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from ostore.streaming.request import StreamingRequest
+
+if TYPE_CHECKING:
+    from ostore.streaming.site import StreamingSite
+
+RECEIVE = 256 * 1024
+"""Bytes of one recv, and the high-water mark of the transport's write buffer."""
+
+LONGEST_LENGTH = 18
+"""Digits of a Content-Length; more would be beyond all storage."""
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that the peer has not taken yet, in our buffers and the kernel's."""
+    wire = getattr(transport, "transport", transport)
+    queued: int = len(wire.dataBuffer) - wire.offset + wire._tempDataLen  # noqa: SLF001 - Twisted has no public name for it
+    left = bytearray(4)
+    try:
+        fcntl.ioctl(wire.getHandle(), termios.TIOCOUTQ, left)
+    except OSError:
+        return queued
+    return queued + int.from_bytes(left, sys.byteorder)
+
+
+class StreamingChannel(HTTPChannel):
+    """Parses requests (Twisted's parser) and hands them over when headers are in.
+
+    Made by its site, ends with its connection. Three parties may stop the reading:
+    the request's body (`pause_body`), the transport's full write buffer, and Twisted's
+    own limit on what comes behind a request under way. Twisted's idle timer is not
+    used: the site looks at each connection every now and then (`examine`).
+    """
+
+    requestFactory = StreamingRequest  # type: ignore[assignment]  # noqa: N815 - Twisted's hook; duck-typed there
+    timeOut = None  # noqa: N815 - Twisted's hook
+    remote = ""
+    transport: Any
+    _networkProducer: Any
+
+    def __init__(self, site: StreamingSite) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
+        self.site = site
+        self.lingering = False
+        self._body_paused = False
+        self._lingered = 0
+        self._linger_end: IDelayedCall | None = None
+        self._stirred = False
+        self._since = site.clock.monotonic()
+        self._unsent = 0
+        self._heads = 0
+        self._slow_head: tuple[int, float] | None = None
+
+    # -- Twisted's hooks
+
+    def connectionMade(self) -> None:
+        """Set up the socket and tell the site."""
+        super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted's
+        getattr(self.transport, "transport", self.transport).bufferSize = RECEIVE
+        self.remote = getattr(self.transport.getPeer(), "host", "")
+        self.site.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Count it as a sign of life; while lingering only up to the limit."""
+        self._stirred = True
+        if self.lingering:
+            self._lingered += len(data)
+            if self._lingered > self.site.linger_bytes:
+                self.abort()
+                return
+        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802 - Twisted's hook
+        if header == b"Content-Length" and len(data) > LONGEST_LENGTH:
+            return self._failChooseTransferDecoder()
+        chosen: bool = super()._maybeChooseTransferDecoder(header, data)  # type: ignore[no-untyped-call]  # Twisted's
+        return chosen
+
+    def allHeadersReceived(self) -> None:  # noqa: N802 - Twisted's hook
+        """Hand the request over now, unless it has no body and is over in a moment."""
+        self._heads += 1
+        request = self.requests[-1]
+        request.begin(self, (self._command, self._path, self._version), self.length)
+        self.persistent = request.persistent
+        if self.length != 0:
+            self.site.dispatch(request)
+
+    def allContentReceived(self) -> None:
+        """Take back our own pause: from here on Twisted keeps the rules of reading."""
+        self.resume_body()
+        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted's
+
+    def resumeProducing(self) -> None:
+        """The write buffer is empty: the producer may go on, and maybe the reading."""
+        self._waitingForTransport = False
+        if self._requestProducer is not None:
+            self._requestProducer.resumeProducing()
+        if not self._handlingRequest and not self._body_paused:
+            self._networkProducer.resumeProducing()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's hook
+        request = self.requests[-1] if self.requests else None
+        if request is None or request.reply is None:
+            super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
+        elif request.reply.started:
+            self.abort()
+        else:
+            super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
+            request.connectionLost(Failure(ConnectionError("malformed body")))  # type: ignore[no-untyped-call]  # Twisted's
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's is untyped
+        """Fail what is under way and leave the site."""
+        if self._linger_end is not None and self._linger_end.active():
+            self._linger_end.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
+        self.site.closed(self)
+
+    # -- for the request and its body
+
+    def grant(self) -> None:
+        """Send `100 Continue`, unless the final answer has begun."""
+        request = self.requests[-1]
+        if request.reply is not None and not request.reply.started:
+            self._send100Continue()  # type: ignore[no-untyped-call]  # Twisted's
+
+    @property
+    def congested(self) -> bool:
+        """Whether the transport's write buffer is above its mark."""
+        return bool(self._waitingForTransport)
+
+    def keeps(self, request: StreamingRequest) -> bool:
+        """Decide, as the answer begins, whether the connection outlives it."""
+        if self.site.draining or not request.body.worth_draining:
+            self.persistent = False
+        return bool(self.persistent)
+
+    def pause_body(self) -> None:
+        """Stop reading: the body's reader is behind."""
+        self._body_paused = True
+        self._networkProducer.pauseProducing()
+
+    def resume_body(self) -> None:
+        """Read again, unless the transport wants its write buffer emptied first."""
+        if self._body_paused:
+            self._body_paused = False
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
+
+    def linger(self) -> None:
+        """Close, yet read on for a while: a plain close would destroy the answer.
+
+        Unread input makes the kernel send RST, upon which the client loses what it
+        has received. TLS knows no half-close, but its own close reads on likewise.
+        """
+        self.lingering = True
+        if self.isSecure():  # type: ignore[no-untyped-call]  # Twisted's
+            self.close()
+        else:
+            self._networkProducer.unregisterProducer()
+            self.transport.loseWriteConnection()
+        self._networkProducer.resumeProducing()
+        self._linger_end = self.site.clock.call_later(self.site.linger_time, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self.transport.abortConnection()
+
+    # -- for the site
+
+    @property
+    def idle(self) -> bool:
+        """Whether it stands between two requests."""
+        return not self.requests and not self._buffer
+
+    def close(self) -> None:
+        """Close once everything written is out."""
+        self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
+
+    def examine(self, now: float) -> None:
+        """Let go of a client that owed us something for too long."""
+        before, self._unsent = self._unsent, unsent(self.transport)
+        stirred, self._stirred = self._stirred, False
+        if stirred or self._unsent != before or not (self._unsent or self._owes()):
+            self._since = now
+        if now - self._since >= self.site.idle or self._head_is_late(now):
+            self._since = now
+            if self._unsent or self.transport.disconnecting:
+                self.abort()
+            else:
+                self.close()
+
+    def _owes(self) -> bool:
+        if not self.requests or self.transport.disconnecting:
+            return True
+        request = self.requests[0]
+        if request.reply is None:
+            return True
+        body = request.body
+        return not (body.complete or self._body_paused or body.withheld)
+
+    def _head_is_late(self, now: float) -> bool:
+        in_head = self.requests[0].reply is None if self.requests else self._buffer
+        if not in_head:
+            self._slow_head = None
+            return False
+        if self._slow_head is None or self._slow_head[0] != self._heads:
+            self._slow_head = (self._heads, now)
+        return now - self._slow_head[1] >= self.site.head_time
