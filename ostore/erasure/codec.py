@@ -52,7 +52,8 @@ class ZfecCodec:
         for index in (*have, *want):
             if not 0 <= index < shards:
                 raise ValueError(f"there is no block {index} among {shards}")
-        parity = [index for index in want if index >= k]
+        # zfec overruns its stack when a block is wanted twice.
+        parity = sorted({index for index in want if index >= k})
         data = self._data(have)
         coded = dict(zip(parity, self._parity(data, parity), strict=True))
         return [coded[i] if i in coded else bytes(data[i]) for i in want]
