@@ -17,11 +17,23 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 META_PREFIX = "x-ostore-meta-"
 
 
+def as_text(value: str) -> str:
+    """A header value as a person reads it.
+
+    Kept values have one character for each octet that came; most octets are UTF-8.
+    """
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
 @attrs.frozen
 class NewVersion:
     """A version that wants to be written; the store adds number and time.
 
-    `headers` have lower-case names. `put_id` (32 hex digits) makes a repeat of
+    `headers` have lower-case names, and values of one character for each octet
+    (ISO 8859-1). `put_id` (32 hex digits) makes a repeat of
     the same write find the version that the first one made. `degraded` lists the
     shard indices that were not durable when the version was written.
     """
@@ -74,9 +86,9 @@ class Version:
             "deleted": self.deleted,
         }
         if "content-type" in self.headers:
-            shown["content_type"] = self.headers["content-type"]
+            shown["content_type"] = as_text(self.headers["content-type"])
         metadata = {
-            key.removeprefix(META_PREFIX): value
+            key.removeprefix(META_PREFIX): as_text(value)
             for key, value in self.headers.items()
             if key.startswith(META_PREFIX)
         }

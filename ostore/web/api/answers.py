@@ -1,0 +1,48 @@
+"""What the answers of the api have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Any
+
+from ostore.model.digest import digest_header, repr_digest_header
+from ostore.model.versions import Version
+from ostore.streaming.reply import Reply
+from ostore.web.api.kept import given_back
+
+
+def encode(value: Any) -> bytes:
+    """One line of JSON in UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def send_json(
+    reply: Reply, status: int, value: Any, headers: Mapping[str, str] | None = None
+) -> None:
+    """A whole answer of JSON."""
+    reply.send(
+        status, {"Content-Type": "application/json", **(headers or {})}, encode(value)
+    )
+
+
+def naming(version: Version) -> dict[str, str]:
+    """The header lines that name a version and its content."""
+    return {
+        "ETag": f'"{version.hash}"',
+        "Digest": digest_header(version.hash),
+        "Repr-Digest": repr_digest_header(version.hash),
+        "X-Ostore-Version": str(version.number),
+    }
+
+
+def describing(version: Version) -> dict[str, str]:
+    """The header lines of a read, but for those that tell its length."""
+    return {
+        **given_back(version.headers),
+        **naming(version),
+        "Last-Modified": formatdate(version.created // 1000, usegmt=True),
+        "Accept-Ranges": "bytes",
+    }

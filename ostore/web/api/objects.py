@@ -1,0 +1,77 @@
+"""`/objects/{name}`: one object."""
+
+from __future__ import annotations
+
+from ostore.engine.store import ObjectStore
+from ostore.model.conditions import WriteCondition
+from ostore.model.errors import Malformed, NotFound
+from ostore.model.names import quote_name
+from ostore.streaming.resource import Call, Resource
+from ostore.web.api import parameters
+from ostore.web.api.answers import naming, send_json
+from ostore.web.api.reading import read_object
+from ostore.web.api.writing import put_id, put_request, write_condition
+
+
+class ObjectResource(Resource):
+    """The verbs of one name; made by the router for one request."""
+
+    allowed = ("GET", "HEAD", "PUT", "POST", "DELETE")
+
+    def __init__(self, store: ObjectStore, name: str, *, require_digest: bool) -> None:
+        self._store = store
+        self._name = name
+        self._require_digest = require_digest
+
+    async def get(self, call: Call) -> None:
+        """The object, or its head alone."""
+        await read_object(call, self._store, self._name)
+
+    async def put(self, call: Call) -> None:
+        """A new version."""
+        await self._write(call, create_only=False)
+
+    async def post(self, call: Call) -> None:
+        """The first version: 409 when the object exists."""
+        if call.header("Size") is not None:
+            raise Malformed(
+                "Size: resumable uploads are not available in this version; "
+                "leave it out and send the whole object"
+            )
+        await self._write(call, create_only=True)
+
+    async def delete(self, call: Call) -> None:
+        """A delete marker, or with `version` that version removed for good."""
+        number = parameters.version(call)
+        condition = write_condition(call)
+        made_by = put_id(call, self._name)
+        if number is not None:
+            await self._check(number, condition)
+            await self._store.purge(self._name, number)
+            call.reply.send(204)
+            return
+        marker = await self._store.delete(self._name, made_by, condition)
+        headers = {"X-Ostore-Version": str(marker.number)}
+        send_json(call.reply, 200, marker.to_json(), headers)
+
+    async def _write(self, call: Call, *, create_only: bool) -> None:
+        request = put_request(
+            call,
+            self._name,
+            create_only=create_only,
+            require_digest=self._require_digest,
+        )
+        version = await self._store.put(request, call.body)
+        headers = naming(version)
+        if create_only:
+            headers["Location"] = f"/objects/{quote_name(self._name)}"
+        send_json(call.reply, 201 if create_only else 200, version.to_json(), headers)
+
+    async def _check(self, number: int, condition: WriteCondition) -> None:
+        """A condition on a removal is about that version, which never changes."""
+        if condition == WriteCondition():
+            return
+        found = await self._store.versions_of(self._name, number - 1, 1)
+        if not found or found[0].number != number:
+            raise NotFound("there is no such version of the object")
+        condition.check(None if found[0].deleted else found[0].hash)
