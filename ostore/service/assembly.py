@@ -1,0 +1,124 @@
+"""The engine put together from its parts: the same for every service that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from ostore import __version__
+from ostore.engine.cluster import Cluster
+from ostore.engine.getting import Getting
+from ostore.engine.mending import Mending
+from ostore.engine.putting import Coding, Putting
+from ostore.engine.recording import Recording
+from ostore.engine.renewing import Renewing
+from ostore.engine.repairs import Repairs
+from ostore.engine.store import ObjectStore
+from ostore.erasure.codec import Codecs
+from ostore.erasure.geometry import Geometry
+from ostore.interfaces import IMessageBus, IMetadataStore, INodes
+from ostore.model.messages import Signer
+from ostore.streaming.budget import Budget
+from ostore.streaming.clock import Clock
+
+CODED_BYTES = 64 << 20
+"""The most bytes of coded stripes in flight, all uploads together."""
+
+
+class EngineSettings(Protocol):
+    """What the engine reads of the settings; durations in seconds."""
+
+    data_shards: int
+    parity_shards: int
+    write_quorum: int
+    laggard: float
+    heartbeat: float
+    node_timeout: float
+    locate_timeout: float
+    orphan_grace: float
+    rebuild_delay: float
+
+
+@attrs.frozen
+class Engine:
+    """The parts that the service starts, stops and shows."""
+
+    cluster: Cluster
+    putting: Putting
+    mending: Mending
+    repairs: Repairs
+    store: ObjectStore
+
+
+def assemble(
+    settings: EngineSettings,
+    bus: IMessageBus,
+    nodes: INodes,
+    metadata: IMetadataStore,
+    signer: Signer,
+    clock: Clock,
+    entropy: Callable[[int], bytes],
+    *,
+    expected: frozenset[str] = frozenset(),
+    brakes: Callable[[], list[str]] = list,
+) -> Engine:
+    """Wire one engine; nothing is started."""
+    cluster = Cluster(
+        bus,
+        nodes,
+        signer,
+        clock,
+        entropy,
+        heartbeat=settings.heartbeat,
+        node_timeout=settings.node_timeout,
+        locate_timeout=settings.locate_timeout,
+        expected=expected,
+    )
+    codecs = Codecs()
+    repairs = Repairs()
+    recording = Recording(metadata, clock, entropy)
+    putting = Putting(
+        cluster,
+        nodes,
+        metadata,
+        recording,
+        Renewing(cluster, nodes, clock, max(settings.laggard, settings.locate_timeout)),
+        repairs,
+        codecs,
+        clock,
+        entropy,
+        Budget(CODED_BYTES),
+        Coding(
+            Geometry(settings.data_shards, settings.parity_shards),
+            settings.write_quorum,
+            settings.laggard,
+            settings.orphan_grace,
+        ),
+    )
+    getting = Getting(cluster, nodes, clock, codecs, repairs, settings.locate_timeout)
+    mending = Mending(
+        cluster,
+        nodes,
+        metadata,
+        getting,
+        repairs,
+        clock,
+        entropy,
+        rebuild_delay=settings.rebuild_delay,
+    )
+    store = ObjectStore(
+        cluster,
+        nodes,
+        metadata,
+        recording,
+        putting,
+        getting,
+        mending,
+        repairs,
+        brakes,
+        codecs.name,
+        __version__,
+    )
+    return Engine(cluster, putting, mending, repairs, store)
