@@ -25,7 +25,7 @@ def decode(
     return _trimmed(row, _whole(row, geometry, codec, blocks))
 
 
-def rebuild(  # noqa: PLR0917 -- decode()'s order, then what is wanted
+def rebuild(
     number: int,
     row: Row,
     geometry: Geometry,

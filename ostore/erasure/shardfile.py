@@ -20,7 +20,7 @@ from ostore.model.layouts import Layout, ShardKey
 
 VERSION = 1
 
-_PROLOGUE = struct.Struct(">8sHHI")
+PROLOGUE_STRUCT = struct.Struct(">8sHHI")
 INDEX_ROW = struct.Struct(">IIBIIIQ")
 """A row of the stripe table, then block crc, block length, offset of the frame."""
 FOOTER = struct.Struct(">32sQ16sBBBBIQIQI8s")
@@ -35,7 +35,7 @@ _SIGNED = FOOTER.size - _CRC.size - len(_END)
 
 
 def _prologue() -> bytes:
-    plain = _PROLOGUE.pack(_MAGIC, VERSION, 0, 0)[: -_CRC.size]
+    plain = PROLOGUE_STRUCT.pack(_MAGIC, VERSION, 0, 0)[: -_CRC.size]
     return plain + _CRC.pack(crc32c(plain))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import pairwise
 
 import attrs
 from hypothesis import settings
@@ -37,6 +38,7 @@ rows = st.lists(
     max_size=12,
 )
 
+
 def content(size: int, seed: int = 0) -> bytes:
     """Bytes without a pattern, the same each time."""
     return random.Random(seed).randbytes(size)
@@ -56,7 +58,7 @@ def encode(data: bytes, geometry: Geometry, cuts: tuple[int, ...] = ()) -> Coded
     encoder = Encoder(geometry, CODECS.get(geometry))
     stripes = []
     edges = [0, *sorted(cuts), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         stripes += [encoder.code(raw) for raw in encoder.feed(data[start:stop])]
     tail = encoder.finish()
     if tail is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 import attrs
 from hypothesis import given
@@ -25,17 +26,14 @@ FRAMES = small_stripes(content(50), Geometry(4, 2), 20).shards[5]
 FRAME = FRAMES[0]
 
 
-def frame_with(**change: int) -> Frame:
-    """FRAME with some fields changed."""
-    return attrs.evolve(FRAME, **change)
-
-
-def parse(data: bytes, cuts: list[int], first: int = 0) -> tuple[FrameParser, list[Frame]]:
+def parse(
+    data: bytes, cuts: list[int], first: int = 0
+) -> tuple[FrameParser, list[Frame]]:
     """Feed `data` in pieces that end at `cuts`."""
     parser = FrameParser(first)
     frames = []
     edges = [0, *sorted(cuts), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         frames += parser.feed(data[start:stop])
     return parser, frames
 
@@ -105,7 +103,7 @@ class FrameTests(SynchronousTestCase):
             {"stored": 0xFFFFFFFF, "coding": 1},
             {"stored": FRAME.raw + 1},
         ):
-            header = frame_with(**change).header()
+            header = repacked(FRAME.header(), **change)
             self.assertRaises(ShardRotten, Frame.parse_header, header)
         for length in (0, FRAME.stored + 1):
             header = repacked(FRAME.header(), length=length)

@@ -26,7 +26,7 @@ class GeometryTests(SynchronousTestCase):
     @some
     @given(geometries, st.integers(0, 2 * STRIPE))
     def test_blocks_cover_the_stripe(self, geometry: Geometry, stored: int) -> None:
-        """k blocks hold a stripe, and blocks one byte shorter would not."""
+        """The k blocks hold a stripe, and blocks one byte shorter would not."""
         block = geometry.block(stored)
         self.assertGreaterEqual(block * geometry.data, stored)
         if stored:

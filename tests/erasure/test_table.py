@@ -6,7 +6,6 @@ import hashlib
 import struct
 
 from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.erasure.framing import MAX_STORED, Row, Table, TableBuilder, crc32c
@@ -63,9 +62,9 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(hash(again), hash(table))
         self.assertEqual(again.layout(), table.layout())
         self.assertEqual(len(again), len(rows))
-        self.assertEqual([again.row(i) for i in range(len(rows))], [
-            Row(*row) for row in rows
-        ])
+        self.assertEqual(
+            [again.row(i) for i in range(len(rows))], [Row(*row) for row in rows]
+        )
         for outside in (-1, len(rows)):
             self.assertRaises(IndexError, again.row, outside)
 
