@@ -19,7 +19,7 @@ from ostore.service.options import StandaloneOptions
 from twisted.plugins import ostore_plugins
 
 CHECKOUT = Path(__file__).parents[2]
-HEAVY = ("zfec", "sqlite3", "cryptography", "prometheus_client", "twisted.web")
+HEAVY = ("zfec", "cryptography", "prometheus_client", "twisted.web")
 APPLICATION = """
 from twisted.application.service import Application, Service
 from twisted.internet import reactor

@@ -1,0 +1,54 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+#
+#   make run    the object store on 127.0.0.1:8080, data in ./ostore-data
+#               (options: make run ARGS="--listen 127.0.0.1:9000")
+#   make test   all tests (some of them: make test TESTS=tests.model)
+#   make lint   format, lint, types, import floors
+#   make bench  benchmarks against a server of their own
+#   make clean  remove what the above have made, except ./ostore-data
+
+PYTHON ?= python3
+ARGS ?=
+TESTS ?=
+JOBS ?= 2
+COVERAGE ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
+
+.PHONY: run test lint bench clean
+
+run: $(VENV)/.installed
+	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
+
+test: $(VENV)/.tools
+	$(BIN)/python .ci/trial.py --jobs $(JOBS) $(COVERAGE) $(TESTS)
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .coverage .coverage.* htmlcov
+	rm -rf .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find ostore tests twisted benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "ostore needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Compat mode: an ordinary editable install hides plugins from twistd.
+$(VENV)/.installed: setup.py | $(BIN)/python
+	$(PIP) --editable . --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/.tools: requirements-dev.txt $(VENV)/.installed
+	$(PIP) --requirement requirements-dev.txt
+	@touch $@
