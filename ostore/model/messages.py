@@ -36,6 +36,7 @@ _RANDOM = re.compile(r"[0-9a-f]{16}")
 _LAYOUT = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAYBE_NAME = re.compile(r"[0-9A-Za-z_-]{0,64}")
+_CAPABILITY = re.compile(r"[\x21-\x7e]{1,64}")
 _HOLDING = frozenset({"have", "none", "unsure"})
 _MIN_SECRET = 32
 
@@ -271,7 +272,7 @@ def _read_heartbeat(fields: _Fields) -> Heartbeat:
         cluster=fields.match("cluster", _MAYBE_NAME),
         epoch=fields.integer("epoch", 0),
         capabilities=tuple(
-            _match("capabilities", item, _NAME)
+            _match("capabilities", item, _CAPABILITY)
             for item in fields.items("capabilities", 64)
         ),
     )

@@ -1,0 +1,191 @@
+"""What every IMessageBus must do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface.verify import verifyObject
+
+from ostore.interfaces import IMessageBus
+from ostore.model.errors import BusUnavailable
+from ostore.streaming.tasks import start
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import TestCase
+else:
+    TestCase = object
+
+Received = list[tuple[bytes, str]]
+
+
+class BusContract(TestCase):
+    """Two members, `one` and `two`, and what they may rely on.
+
+    A subclass gives them by `member` and lets messages arrive by `settle`.
+    """
+
+    one: IMessageBus
+    two: IMessageBus
+
+    async def member(self) -> IMessageBus:
+        """A new member of the one bus of this test, not yet started."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Wait until whatever is under way has arrived."""
+        raise NotImplementedError
+
+    async def began(self) -> None:
+        """Start both members; they stop with the test."""
+        self.one, self.two = await self.member(), await self.member()
+        for member in (self.one, self.two):
+            await member.start()
+            self.addCleanup(member.stop)
+        await self.settle()
+
+    def follow(self, member: IMessageBus, topic: str) -> Received:
+        """What `member` gets of a topic, as it comes."""
+        received: Received = []
+        member.subscribe(
+            topic, lambda body, reply_to: received.append((body, reply_to))
+        )
+        return received
+
+    async def test_interface(self) -> None:
+        """It is an IMessageBus, and says whether it is up."""
+        await self.began()
+        verifyObject(IMessageBus, self.one)
+        self.assertTrue(self.one.up)
+        self.assertNotEqual(self.one.address, self.two.address)
+
+    async def test_everyone_hears(self) -> None:
+        """A published message reaches every subscriber, its own member included."""
+        await self.began()
+        first, second = self.follow(self.one, "a"), self.follow(self.two, "a")
+        other = self.follow(self.two, "b")
+        await self.settle()
+        await self.one.publish("a", b"\x00\xff 1")
+        await self.two.publish("a", b"2", 60.0)
+        await self.settle()
+        expected = [(b"\x00\xff 1", self.one.address), (b"2", self.two.address)]
+        self.assertEqual(sorted(first), sorted(expected))
+        self.assertEqual(sorted(second), sorted(expected))
+        self.assertEqual(other, [])
+
+    async def test_order(self) -> None:
+        """What one member publishes arrives in its order."""
+        await self.began()
+        received = self.follow(self.two, "a")
+        await self.settle()
+        bodies = [str(number).encode() for number in range(50)]
+        for body in bodies:
+            await self.one.publish("a", body)
+        await self.settle()
+        self.assertEqual([body for body, _ in received], bodies)
+
+    async def test_answers(self) -> None:
+        """An answer reaches the one who asked, and nobody else."""
+        await self.began()
+        answers: list[bytes] = []
+        self.one.listen(answers.append)
+        self.two.listen(lambda _: self.fail("an answer went astray"))
+        questions = self.follow(self.two, "ask")
+        await self.settle()
+        await self.one.publish("ask", b"who?")
+        await self.settle()
+        ((_, reply_to),) = questions
+        await self.two.send(reply_to, b"me", 60.0)
+        await self.settle()
+        self.assertEqual(answers, [b"me"])
+
+    async def test_nobody_there(self) -> None:
+        """A message to an address that is gone, or to no subscriber, is dropped."""
+        await self.began()
+        answers: list[bytes] = []
+        self.one.listen(answers.append)
+        await self.two.send("nobody", b"x")
+        await self.two.publish("nothing", b"x")
+        await self.one.stop()
+        await self.two.send(self.one.address, b"x")
+        await self.settle()
+        self.assertEqual(answers, [])
+
+    async def test_never_re_entrant(self) -> None:
+        """No handler runs before the call that caused it has returned."""
+        await self.began()
+        inside = 0
+        deepest: list[int] = []
+        failed: list[object] = []
+
+        def publish_again(body: bytes, _: str) -> None:
+            nonlocal inside
+            inside += 1
+            deepest.append(inside)
+            if body:
+                start(self.one.publish("a", body[1:])).addErrback(failed.append)
+            inside -= 1
+
+        self.one.subscribe("a", publish_again)
+        await self.settle()
+        await self.one.publish("a", b"123")
+        for _ in range(4):
+            await self.settle()
+        self.assertEqual((deepest, failed), ([1, 1, 1, 1], []))
+
+    async def test_failing_handler(self) -> None:
+        """What a handler raises is logged, and the others still get theirs."""
+        await self.began()
+
+        def fail(body: bytes, reply_to: str) -> None:
+            raise ZeroDivisionError
+
+        self.two.subscribe("a", fail)
+        later, other = self.follow(self.two, "a"), self.follow(self.one, "a")
+        await self.settle()
+        await self.one.publish("a", b"x")
+        await self.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((len(later), len(other)), (1, 1))
+
+    async def test_bodies(self) -> None:
+        """A body is bytes, up to 64 KiB."""
+        await self.began()
+        received = self.follow(self.two, "a")
+        await self.settle()
+        wrong: list[tuple[Any, type[Exception]]] = [
+            ("text", TypeError),
+            (bytearray(b"x"), TypeError),
+            (b"x" * 65_537, ValueError),
+        ]
+        for body, error in wrong:
+            with self.assertRaises(error):
+                await self.one.publish("a", body)
+            with self.assertRaises(error):
+                await self.one.send(self.two.address, body)
+        await self.one.publish("a", b"x" * 65_536)
+        await self.settle()
+        self.assertEqual([len(body) for body, _ in received], [65_536])
+
+    async def test_before_and_after(self) -> None:
+        """Before start and after stop nothing goes out."""
+        await self.began()
+        fresh = await self.member()
+        await self.two.stop()
+        for member in (fresh, self.two):
+            self.assertFalse(member.up)
+            with self.assertRaises(BusUnavailable):
+                await member.publish("a", b"x")
+            with self.assertRaises(BusUnavailable):
+                await member.send(self.one.address, b"x")
+
+    async def test_silence_after_stop(self) -> None:
+        """Nothing is delivered after stop, not even what was under way."""
+        await self.began()
+        received = self.follow(self.two, "a")
+        await self.settle()
+        await self.one.publish("a", b"under way")
+        await self.two.stop()
+        await self.one.publish("a", b"late")
+        await self.settle()
+        self.assertEqual(received, [])
+        await self.two.stop()
