@@ -1,0 +1,38 @@
+"""Nodes of this very process."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from ostore.interfaces import INodes, IShardStore
+from ostore.model.errors import NodeUnreachable
+
+
+@implementer(INodes)
+class LocalNodes:
+    """Stores by node id; whoever starts and stops the nodes keeps it up to date."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, tuple[IShardStore, str]] = {}
+
+    def add(self, node: str, store: IShardStore, place: str) -> None:
+        """Reach that node; a second time replaces what was there."""
+        self._nodes[node] = store, place
+
+    def remove(self, node: str) -> None:
+        """Reach it no longer; nothing if it was unknown."""
+        self._nodes.pop(node, None)
+
+    def store(self, node: str) -> IShardStore:
+        """The shards of that node."""
+        return self._entry(node)[0]
+
+    def place(self, node: str) -> str:
+        """How `/locate` names it."""
+        return self._entry(node)[1]
+
+    def _entry(self, node: str) -> tuple[IShardStore, str]:
+        try:
+            return self._nodes[node]
+        except KeyError:
+            raise NodeUnreachable("there is no node of that id here") from None

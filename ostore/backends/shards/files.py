@@ -1,0 +1,194 @@
+"""The file seam: every operation this room asks of an operating system.
+
+All calls block and run on worker threads, `pread_cached` apart. They raise OSError;
+`on_disk` turns that into the errors of the house. A test or a simulator passes
+another object with the same methods.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import attrs
+
+from ostore.erasure.geometry import Buffer
+from ostore.model.errors import NodeFull, NodeUnreachable, ShardError
+from ostore.model.nodes import Space
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class ShortRead(Exception):
+    """A file ended before the bytes that were asked for."""
+
+
+@attrs.frozen
+class FileFacts:
+    """What fstat and stat tell here; `modified` is in seconds since 1970."""
+
+    device: int
+    inode: int
+    size: int
+    links: int
+    modified: float
+    folder: bool
+
+
+def node_error(error: OSError) -> ShardError:
+    """What a failed file operation is called outside of this room."""
+    if error.errno in FULL:
+        return NodeFull("the node's disk is full")
+    name = errno.errorcode.get(error.errno or 0, "unknown error")
+    return NodeUnreachable(f"the node's disk failed: {name}")
+
+
+@contextmanager
+def on_disk() -> Iterator[None]:
+    """Translates OSError: NodeFull for a full disk, else NodeUnreachable."""
+    try:
+        yield
+    except OSError as error:
+        raise node_error(error) from error
+
+
+class Files:
+    """The real file system."""
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        """A file descriptor; never follows a symbolic link at the path's end."""
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+
+    def close(self, fd: int) -> None:
+        """Give up a descriptor."""
+        os.close(fd)
+
+    def pwrite(self, fd: int, parts: Sequence[Buffer], offset: int) -> int:
+        """Write all parts one behind the other; gives the number of bytes."""
+        total = sum(len(part) for part in parts)
+        done = os.pwritev(fd, parts, offset)
+        while done < total:
+            rest = memoryview(b"".join(parts))[done:]
+            done += os.pwritev(fd, [rest], offset + done)
+        return total
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        """Exactly `length` bytes. Raises ShortRead where the file ends before."""
+        data = os.pread(fd, length, offset)
+        if len(data) == length:
+            return data
+        parts = [data]
+        missing = length - len(data)
+        while missing:
+            more = os.pread(fd, missing, offset + length - missing)
+            if not more:
+                raise ShortRead(f"{length - missing} of {length} bytes")
+            parts.append(more)
+            missing -= len(more)
+        return b"".join(parts)
+
+    def pread_cached(self, fd: int, length: int, offset: int) -> Buffer | None:
+        """Exactly `length` bytes if they lie in memory; None if it would block.
+
+        The only operation that may be called in the reactor's thread.
+        """
+        buffer = bytearray(length)
+        try:
+            done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return buffer if done == length else None
+
+    def preallocate(self, fd: int, offset: int, length: int) -> None:
+        """Reserve room, growing the file; nothing where that is not supported.
+
+        Raises OSError only for a full disk.
+        """
+        try:
+            os.posix_fallocate(fd, offset, length)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+
+    def write_behind(self, fd: int, offset: int, length: int) -> None:
+        """Start writing these bytes to the disk, so that fsync has less to do."""
+        with suppress(OSError):
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def truncate(self, fd: int, length: int) -> None:
+        """Cut a file to its length."""
+        os.ftruncate(fd, length)
+
+    def touch(self, fd: int, modified: float) -> None:
+        """Set the time of modification; durable after fsync."""
+        moment = int(modified * 1_000_000_000)
+        os.utime(fd, ns=(moment, moment))
+
+    def fsync(self, fd: int) -> None:
+        """Make a file's bytes, length and times durable."""
+        os.fsync(fd)
+
+    def fsync_folder(self, path: str) -> None:
+        """Make a folder's entries durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def link(self, source: str, target: str) -> None:
+        """A second name for a file. Raises FileExistsError, never replaces."""
+        os.link(source, target, follow_symlinks=False)
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a name, replacing what the target names."""
+        os.rename(source, target)
+
+    def remove(self, path: str) -> None:
+        """Remove a file's name."""
+        os.unlink(path)
+
+    def mkdir(self, path: str) -> None:
+        """Make a folder for the owner alone. Raises FileExistsError."""
+        os.mkdir(path, 0o700)
+
+    def scan(self, path: str) -> Iterator[tuple[str, bool]]:
+        """(name, whether it is a plain file) of each entry, in no order."""
+        with os.scandir(path) as entries:
+            for entry in entries:
+                yield entry.name, entry.is_file(follow_symlinks=False)
+
+    def fstat(self, fd: int) -> FileFacts:
+        """Facts of an open file."""
+        return _facts(os.fstat(fd))
+
+    def stat(self, path: str) -> FileFacts:
+        """Facts of what a path names, symbolic links followed."""
+        return _facts(os.stat(path))
+
+    def space(self, path: str) -> Space:
+        """Free (to this user) and total bytes of the file system."""
+        found = os.statvfs(path)
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def lock(self, fd: int) -> bool:
+        """Take an exclusive lock that ends with the descriptor; False if held."""
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+
+def _facts(found: os.stat_result) -> FileFacts:
+    return FileFacts(
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_nlink,
+        found.st_mtime_ns / 1_000_000_000,
+        stat.S_ISDIR(found.st_mode),
+    )

@@ -1,0 +1,137 @@
+"""One temporary shard that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from ostore.backends.shards.serial import shielded
+from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
+from ostore.erasure.draft import ShardDraft
+from ostore.erasure.framing import Frame
+from ostore.erasure.geometry import Buffer
+from ostore.erasure.shardfile import PROLOGUE
+from ostore.interfaces import IShardSink
+from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
+from ostore.model.layouts import Layout, ShardKey
+from ostore.streaming.pools import Workers
+from ostore.streaming.tasks import start
+
+RESERVE_FROM = 1 << 20
+"""Temporaries below this many bytes reserve nothing."""
+
+
+class Keeper(Protocol):
+    """The part of a store that a sink ends in."""
+
+    async def keep(
+        self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
+    ) -> None:
+        """Call `name(standing is bad)` when it is this key's turn; note the outcome."""
+
+
+@implementer(IShardSink)
+class Incoming:
+    """A temporary file, from the store's create() to commit() or abort().
+
+    Used by one PUT. At most one piece of work is with the worker threads at a time,
+    and the descriptor is closed only when none is.
+    """
+
+    def __init__(
+        self, upload: str, fd: int, shelf: Shelf, workers: Workers, keeper: Keeper
+    ) -> None:
+        self._upload = upload
+        self._fd: int | None = fd
+        self._shelf = shelf
+        self._workers = workers
+        self._keeper = keeper
+        self._draft = ShardDraft()
+        self._reserved = RESERVE_FROM
+        self._busy: Deferred[None] | None = None
+        self._error: ShardError | None = None
+
+    async def write(self, frame: Frame) -> None:
+        """Append one frame; waits for the one before to be written."""
+        fd = await self._free()
+        offset = self._draft.offset
+        header = self._draft.append(frame)
+        parts: list[Buffer] = [header, frame.block]
+        if frame.number == 0:
+            parts.insert(0, PROLOGUE)
+            offset = 0
+        end = 0
+        if self._draft.offset > self._reserved:
+            end = self._reserved = self._draft.offset + EXTENT
+        self._busy = start(self._write(fd, parts, offset, end))
+
+    async def commit(
+        self, key: ShardKey, layout: Layout, deadline: float | None, age: float
+    ) -> None:
+        """Name it; the temporary stays when that is refused."""
+        fd = await self._free()
+        self._shelf.disk.paths.shard(key)
+        trailer = self._draft.trailer(key, layout)
+        if not self._draft.frames:
+            trailer = PROLOGUE + trailer
+        offset = self._draft.offset if self._draft.frames else 0
+
+        async def name(standing_bad: bool) -> int | None:
+            naming = Naming(key, deadline, age, standing_bad)
+            return await self._workers.run(
+                self._shelf.finish, fd, self._upload, trailer, offset, naming
+            )
+
+        self._busy = start(self._commit(key, name))
+        await shielded(self._busy)
+
+    async def abort(self) -> None:
+        """Drop the temporary, once nothing is under way in it."""
+        self._error = self._error or NodeUnreachable("the write was given up")
+        if self._busy is not None:
+            with suppress(ShardError):
+                await shielded(self._busy)
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            await shielded(self._workers.run(self._drop, fd))
+
+    async def _write(self, fd: int, parts: list[Buffer], offset: int, end: int) -> None:
+        try:
+            await self._workers.run(self._shelf.write, fd, parts, offset, end)
+        except ShardError as error:
+            self._error = self._error or error
+
+    async def _commit(
+        self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
+    ) -> None:
+        async def unless_given_up(standing_bad: bool) -> int | None:
+            if self._error is not None:
+                raise self._error
+            return await name(standing_bad)
+
+        try:
+            await self._keeper.keep(key, unless_given_up)
+        except ShardRefused:
+            raise
+        except ShardError as error:
+            self._error = error
+            raise
+        self._fd = None
+
+    async def _free(self) -> int:
+        """The descriptor, when nothing is under way. Raises what failed before."""
+        if self._busy is not None:
+            await shielded(self._busy)
+        if self._error is not None:
+            raise self._error
+        if self._fd is None:
+            raise ShardRefused("this temporary has ended")
+        return self._fd
+
+    def _drop(self, fd: int) -> None:
+        self._shelf.close(fd)
+        self._shelf.drop(self._upload)

@@ -1,0 +1,118 @@
+"""Every path below a storage root is built here, and every name found is read here."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+import attrs
+
+from ostore.model.errors import Malformed
+from ostore.model.layouts import MAX_SHARDS, ShardKey
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-9]\d?)\.([0-9a-f]{32})(?:\.([1-9]\d{0,2}))?")
+
+FANS = tuple(f"{number:02x}" for number in range(256))
+"""Names of the folders below objects/: the first two digits of the hashes in them."""
+
+MAX_COPY = 255
+"""The greatest suffix of a name in garbage/."""
+
+
+def checked_hash(hash: str) -> str:
+    """The hash itself. Raises Malformed unless it is 64 hex digits, lower case."""
+    if not _HASH.fullmatch(hash):
+        raise Malformed("a content hash is 64 hex digits in lower case")
+    return hash
+
+
+def checked_id(text: str) -> str:
+    """An upload or layout id itself. Raises Malformed unless 32 hex digits."""
+    if not _ID.fullmatch(text):
+        raise Malformed("an id is 32 hex digits in lower case")
+    return text
+
+
+def parse_shard(name: str) -> ShardKey | None:
+    """The shard that a file in objects/ is named after; None for a strange name."""
+    found = parse_garbage(name)
+    return found[0] if found is not None and found[1] == 0 else None
+
+
+def parse_garbage(name: str) -> tuple[ShardKey, int] | None:
+    """Shard and copy number of a name in garbage/; None for a strange name."""
+    match = _NAME.fullmatch(name)
+    if match is None or int(match[2]) >= MAX_SHARDS:
+        return None
+    copy = int(match[4] or 0)
+    if copy > MAX_COPY:
+        return None
+    return ShardKey(match[1], int(match[2]), match[3]), copy
+
+
+def _absolute(path: str) -> str:
+    return posixpath.abspath(path)
+
+
+@attrs.frozen
+class Paths:
+    """The layout of one storage root; `root` is absolute. Methods raise Malformed."""
+
+    root: str = attrs.field(converter=_absolute)
+
+    @property
+    def parent(self) -> str:
+        """The folder that holds the root."""
+        return posixpath.dirname(self.root)
+
+    @property
+    def identity(self) -> str:
+        """Node id, boot counter, cluster and epoch."""
+        return f"{self.root}/node.json"
+
+    @property
+    def lock(self) -> str:
+        """The file whose lock says that a process has this root."""
+        return f"{self.root}/lock"
+
+    @property
+    def objects(self) -> str:
+        """Folders of shards."""
+        return f"{self.root}/objects"
+
+    @property
+    def temp(self) -> str:
+        """Shards that are being written."""
+        return f"{self.root}/temp"
+
+    @property
+    def garbage(self) -> str:
+        """Shards on their way out."""
+        return f"{self.root}/garbage"
+
+    def fan(self, hash: str) -> str:
+        """The folder of all shards of a content."""
+        return f"{self.objects}/{checked_hash(hash)[:2]}"
+
+    def shard(self, key: ShardKey) -> str:
+        """The file of a shard."""
+        return f"{self.fan(key.hash)}/{_name(key)}"
+
+    def upload(self, upload: str) -> str:
+        """The file of a temporary."""
+        return f"{self.temp}/{checked_id(upload)}"
+
+    def discarded(self, key: ShardKey, copy: int) -> str:
+        """The file of a shard in garbage; `copy` tells equal ones apart, from 0."""
+        if not 0 <= copy <= MAX_COPY:
+            raise Malformed(f"garbage keeps at most {MAX_COPY + 1} copies of one shard")
+        suffix = f".{copy}" if copy else ""
+        return f"{self.garbage}/{_name(key)}{suffix}"
+
+
+def _name(key: ShardKey) -> str:
+    if not 0 <= key.index < MAX_SHARDS:
+        raise Malformed(f"a shard index is 0 to {MAX_SHARDS - 1}")
+    return f"{checked_hash(key.hash)}.{key.index}.{checked_id(key.layout)}"

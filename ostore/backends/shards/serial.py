@@ -1,0 +1,69 @@
+"""Work that goes on when its caller is cancelled, one piece at a time for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ostore.streaming.tasks import start
+
+T = TypeVar("T")
+
+
+async def shielded(work: Awaitable[T]) -> T:
+    """What `work` gives; cancelling the caller does not reach it.
+
+    A worker thread cannot be stopped: whoever releases what it uses must wait for it.
+    """
+    waiting: Deferred[T] = Deferred()
+
+    def done(result: T) -> T:
+        waiting.callback(result)
+        return result
+
+    def failed(failure: Failure) -> None:
+        waiting.errback(failure)
+
+    _ = start(work).addCallbacks(done, failed)
+    return await waiting
+
+
+class Serial:
+    """Lets work on one key wait for the work on it before; keys do not wait for others.
+
+    Owned by a store. What has begun is finished even when its caller is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, Deferred[None]] = {}
+        self._idle: list[Deferred[None]] = []
+
+    async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work()` gives or raises, called when it is its turn."""
+        return await shielded(self._in_turn(key, work))
+
+    async def idle(self) -> None:
+        """Wait until nothing is under way."""
+        if self._last:
+            waiting: Deferred[None] = Deferred()
+            self._idle.append(waiting)
+            await waiting
+
+    async def _in_turn(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        before, mine = self._last.get(key), Deferred[None]()
+        self._last[key] = mine
+        try:
+            if before is not None:
+                await before
+            return await work()
+        finally:
+            if self._last[key] is mine:
+                del self._last[key]
+            mine.callback(None)
+            if not self._last:
+                waiting, self._idle = self._idle, []
+                for each in waiting:
+                    each.callback(None)

@@ -1,0 +1,266 @@
+"""The blocking half of a store: what happens to the files of one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import attrs
+
+from ostore.backends.shards.disk import Disk
+from ostore.backends.shards.files import on_disk
+from ostore.backends.shards.garbage import Garbage
+from ostore.backends.shards.paths import FANS, parse_garbage, parse_shard
+from ostore.backends.shards.root import Root
+from ostore.backends.shards.shardfiles import is_whole, opened, shard_facts
+from ostore.erasure.geometry import Buffer
+from ostore.model.errors import (
+    NodeUnreachable,
+    ShardError,
+    ShardMissing,
+    ShardRefused,
+    ShardRotten,
+)
+from ostore.model.layouts import Layout, ShardFacts, ShardKey
+from ostore.model.nodes import Space
+
+EXTENT = 8 << 20
+"""Bytes that a growing temporary reserves, and hands to the disk, at a time."""
+
+
+@attrs.frozen
+class Naming:
+    """What a commit asks for.
+
+    `deadline` is in seconds since 1970, `age` in seconds. `standing_bad`: whatever
+    bears the name already is known to be rotten.
+    """
+
+    key: ShardKey
+    deadline: float | None
+    age: float
+    standing_bad: bool = False
+
+
+class Shelf:
+    """Files of shards by their keys; shared by a store, its sinks and its scan.
+
+    Runs on worker threads and holds nothing open between calls. All of it raises
+    NodeUnreachable and NodeFull for what the disk does. Nothing is acknowledged
+    before the root was found to be the one that was opened, and the file in it.
+    """
+
+    def __init__(self, disk: Disk, root: Root, wall: Callable[[], float]) -> None:
+        self.disk = disk
+        self._root = root
+        self._wall = wall
+        self._garbage = Garbage(disk)
+
+    # Writing
+
+    def create(self, upload: str) -> int:
+        """A new temporary, open. Raises ShardRefused when the upload has one."""
+        with on_disk():
+            try:
+                return self.disk.create(self.disk.paths.upload(upload))
+            except FileExistsError:
+                raise ShardRefused("there is a temporary of this upload") from None
+
+    def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
+        """Write at `offset`; with an `end`, reserve the room up to there before."""
+        with on_disk():
+            if end:
+                self.disk.files.preallocate(fd, offset, end - offset)
+                self.disk.files.write_behind(fd, 0, offset)
+            self.disk.files.pwrite(fd, parts, offset)
+
+    def finish(
+        self, fd: int, upload: str, trailer: bytes, offset: int, naming: Naming
+    ) -> int | None:
+        """End the temporary with its trailer, name it and close it: see name().
+
+        It stays open when that fails.
+        """
+        self._in_time(naming)
+        with on_disk():
+            self.disk.files.pwrite(fd, [trailer], offset)
+            self.disk.files.truncate(fd, offset + len(trailer))
+        discarded = self.name(fd, upload, naming)
+        self.close(fd)
+        return discarded
+
+    def put(self, upload: str, parts: Sequence[Buffer], naming: Naming) -> int | None:
+        """Write and name a whole file; no temporary stays when that fails."""
+        fd = self.create(upload)
+        try:
+            self.write(fd, parts, 0, 0)
+            return self.name(fd, upload, naming)
+        except ShardError:
+            self.drop(upload)
+            raise
+        finally:
+            self.disk.files.close(fd)
+
+    def name(self, fd: int, upload: str, naming: Naming) -> int | None:
+        """Make a complete temporary durable under its shard's name; it goes.
+
+        A whole shard of that name is renewed instead; a bad one is moved to garbage,
+        and its copy number there returned. Raises ShardRefused behind the deadline.
+        """
+        disk, key = self.disk, naming.key
+        temporary, target = disk.paths.upload(upload), disk.paths.shard(key)
+        with on_disk():
+            disk.files.touch(fd, self._wall() - naming.age)
+            disk.sync(fd)
+            self._in_time(naming)
+            discarded = None
+            try:
+                disk.name(temporary, target)
+            except FileExistsError:
+                if not naming.standing_bad and is_whole(disk.files, target, key):
+                    self.renew(key)
+                    disk.drop(temporary)
+                    return None
+                with suppress(ShardMissing):
+                    discarded = self._garbage.take(key, self._wall())
+                disk.name(temporary, target)
+            disk.drop(temporary)
+            self._acknowledge(fd)
+        return discarded
+
+    def drop(self, upload: str) -> None:
+        """Remove a temporary, as far as the disk lets it be removed."""
+        with suppress(OSError):
+            self.disk.drop(self.disk.paths.upload(upload))
+
+    def close(self, fd: int) -> None:
+        """Give up a descriptor."""
+        with suppress(OSError):
+            self.disk.files.close(fd)
+
+    # What stands
+
+    def look(self, key: ShardKey) -> ShardFacts:
+        """Open the shard and check both its ends. Raises ShardMissing, ShardRotten."""
+        with on_disk(), opened(self.disk.files, self.disk.paths.shard(key), key) as it:
+            return it.facts(self._wall())
+
+    def renew(self, key: ShardKey) -> ShardFacts:
+        """Give the shard a new age, durably. Raises ShardMissing, ShardRotten.
+
+        Its name is made durable too: a process that died may not have come to that.
+        """
+        disk = self.disk
+        with on_disk(), opened(disk.files, disk.paths.shard(key), key) as found:
+            now = self._wall()
+            disk.files.touch(found.fd, now)
+            disk.sync(found.fd)
+            disk.need(disk.paths.fan(key.hash))
+            disk.sync_folder(disk.paths.fan(key.hash))
+            self._acknowledge(found.fd)
+            return attrs.evolve(found.facts(now), age=0.0)
+
+    def discard(self, key: ShardKey) -> int:
+        """Move to garbage; gives the copy number. Raises ShardMissing."""
+        with on_disk():
+            copy = self._garbage.take(key, self._wall())
+        self._root.check()
+        return copy
+
+    def give_back(
+        self, key: ShardKey, copies: Sequence[int], *, fresh: bool
+    ) -> int | None:
+        """Bring back a whole copy from garbage; its number, or None without any.
+
+        `fresh`: with a new age.
+        """
+        with on_disk(), suppress(FileExistsError):
+            now = self._wall() if fresh else None
+            copy = self._garbage.give_back(key, copies, now)
+            self._root.check()
+            return copy
+        return None
+
+    # Folders
+
+    def shards_of(self, hash: str) -> list[ShardKey]:
+        """The shards of a content by their names in its folder."""
+        with on_disk():
+            try:
+                names = list(self.disk.files.scan(self.disk.paths.fan(hash)))
+            except FileNotFoundError:
+                return []
+        keys = (parse_shard(name) for name, plain in names if plain)
+        return [key for key in keys if key is not None and key.hash == hash]
+
+    def discarded_of(self, hash: str) -> list[tuple[ShardKey, int]]:
+        """The shards of a content and their copy numbers in garbage."""
+        with on_disk():
+            try:
+                names = list(self.disk.files.scan(self.disk.paths.garbage))
+            except FileNotFoundError:
+                return []
+        found = (parse_garbage(name) for name, plain in names if plain)
+        return [each for each in found if each is not None and each[0].hash == hash]
+
+    def describe(
+        self,
+        kept: Sequence[tuple[ShardKey, bool]],
+        discarded: Sequence[tuple[ShardKey, int]],
+    ) -> list[ShardFacts]:
+        """Facts of shards (and whether each is bad) and of copies in garbage."""
+        paths = self.disk.paths
+        named = [(k, paths.shard(k), "bad" if bad else "whole") for k, bad in kept]
+        named += [(k, paths.discarded(k, copy), "garbage") for k, copy in discarded]
+        with on_disk():
+            found = [self._describe(*each) for each in named]
+        return [each for each in found if each is not None]
+
+    def any(self) -> bool:
+        """Whether there is any shard, garbage included."""
+        paths = self.disk.paths
+        folders = [f"{paths.objects}/{fan}" for fan in FANS]
+        for folder in (paths.garbage, *folders):
+            with on_disk(), suppress(FileNotFoundError):
+                for name, plain in self.disk.files.scan(folder):
+                    if plain and parse_garbage(name) is not None:
+                        return True
+        return False
+
+    def sweep(self) -> None:
+        """Remove the temporaries of a process that died."""
+        temp = self.disk.paths.temp
+        with on_disk(), suppress(FileNotFoundError):
+            for name, plain in list(self.disk.files.scan(temp)):
+                if plain:
+                    self.disk.drop(f"{temp}/{name}")
+
+    def space(self) -> Space:
+        """Bytes of the file system."""
+        with on_disk():
+            return self.disk.files.space(self.disk.paths.root)
+
+    def _describe(self, key: ShardKey, path: str, state: str) -> ShardFacts | None:
+        files, now = self.disk.files, self._wall()
+        try:
+            with opened(files, path, key) as found:
+                return found.facts(now, state)
+        except ShardMissing:
+            return None
+        except ShardRotten:
+            state = "bad" if state == "whole" else state
+        try:
+            return shard_facts(
+                key, Layout(0, 0, 0, key.layout), files.stat(path), now, state
+            )
+        except FileNotFoundError:
+            return None
+
+    def _in_time(self, naming: Naming) -> None:
+        if naming.deadline is not None and self._wall() > naming.deadline:
+            raise ShardRefused("the deadline of this commit has passed")
+
+    def _acknowledge(self, fd: int) -> None:
+        self._root.check()
+        if not self.disk.files.fstat(fd).links:
+            raise NodeUnreachable("the shard's folder was removed meanwhile")

@@ -1,0 +1,391 @@
+"""The shards of one storage root behind the seam the engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableSequence, Sequence
+from heapq import merge
+from itertools import groupby
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ostore.backends.shards.disk import Disk
+from ostore.backends.shards.files import Files
+from ostore.backends.shards.incoming import Incoming
+from ostore.backends.shards.index import Index
+from ostore.backends.shards.paths import checked_hash, checked_id
+from ostore.backends.shards.reading import Reader, open_source
+from ostore.backends.shards.root import Root
+from ostore.backends.shards.scan import Scan
+from ostore.backends.shards.serial import Serial
+from ostore.backends.shards.shelf import Naming, Shelf
+from ostore.erasure.draft import ShardDraft
+from ostore.erasure.framing import Frame
+from ostore.erasure.geometry import Buffer
+from ostore.erasure.shardfile import PROLOGUE
+from ostore.interfaces import IShardStore
+from ostore.model.errors import (
+    NodeUnreachable,
+    ShardError,
+    ShardMissing,
+    ShardRefused,
+    ShardRotten,
+)
+from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
+from ostore.model.nodes import Space
+from ostore.streaming.clock import Clock
+from ostore.streaming.pools import Workers
+from ostore.streaming.tasks import Tasks
+
+PARTS = 512
+"""Most buffers given to one write; the kernel takes 1024."""
+
+
+@implementer(IShardStore)
+class ShardStore:
+    """One file a shard below an open root; owned by a node.
+
+    The index of names, what is known to be bad and what is condemned are kept in
+    memory. Work on one content is done one after the other, and what has begun is
+    finished even if its caller is cancelled. `lost` counts files that vanished under
+    the index, `rotten` those found not to be what they say.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        files: Files,
+        workers: Workers,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        *,
+        durable: bool = True,
+    ) -> None:
+        self.lost = 0
+        self.rotten = 0
+        self._root = root
+        self._files = files
+        self._workers = workers
+        self._clock = clock
+        self._entropy = entropy
+        self._disk = Disk(files, root.paths, durable=durable)
+        self._shelf = Shelf(self._disk, root, clock.wall)
+        self._serial = Serial()
+        self._tasks = Tasks(Logger(namespace="ostore.shards"))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._shards = Index()
+        self._garbage = Index()
+        self._bad: set[ShardKey] = set()
+        self._condemned: dict[ShardKey, str] = {}
+        self._scan = Scan(
+            self._disk, self._workers, self._clock, self._shards, self._garbage
+        )
+
+    # Its life
+
+    async def start(self) -> None:
+        """Remove temporaries that a crash left, then count the shards on the side."""
+        await self._workers.run(self._shelf.sweep)
+        self._tasks.spawn("counting shards", self._scan.run)
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+        await self._tasks.stop()
+        await self._serial.idle()
+
+    def recount(self) -> None:
+        """The root is another folder than before: forget all and count anew."""
+        self._scan.abandon()
+        self._disk.forget()
+        self._clear()
+        self._tasks.spawn("counting shards", self._scan.run)
+
+    @property
+    def scanning(self) -> bool:
+        """Whether the count still goes on."""
+        return not self._scan.done
+
+    @property
+    def strange(self) -> int:
+        """Entries met in the folders that are not ours."""
+        return self._scan.strange
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    async def holds_any(self) -> bool:
+        """Whether any shard is here, garbage included; looks at the disk if need be."""
+        if len(self._shards) or len(self._garbage):
+            return True
+        return self.scanning and await self._workers.run(self._shelf.any)
+
+    # Writing
+
+    async def create(self, upload: str) -> Incoming:
+        """A temporary shard."""
+        checked_id(upload)
+        self._root.admit()
+        fd = await self._workers.run(self._shelf.create, upload)
+        return Incoming(upload, fd, self._shelf, self._workers, self)
+
+    async def put_small(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        frames: Sequence[Frame],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        """Write and name a shard with one call to the worker threads."""
+        self._root.paths.shard(key)
+        self._root.admit()
+        draft = ShardDraft()
+        parts: list[Buffer] = [PROLOGUE]
+        for frame in frames:
+            parts += (draft.append(frame), frame.block)
+        parts.append(draft.trailer(key, layout))
+        if len(parts) > PARTS:
+            parts = [b"".join(parts)]
+        upload = self._entropy(16).hex()
+
+        async def name(standing_bad: bool) -> int | None:
+            naming = Naming(key, deadline, age, standing_bad)
+            return await self._workers.run(self._shelf.put, upload, parts, naming)
+
+        await self.keep(key, name)
+
+    async def keep(
+        self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
+    ) -> None:
+        """For commits: call `name(standing is bad)` in turn, and note the outcome."""
+
+        async def work() -> None:
+            try:
+                discarded = await name(key in self._bad)
+            except ShardRefused:
+                raise
+            except ShardError:
+                await self._doubt(key)
+                raise
+            if discarded is not None:
+                self._garbage.add(key, discarded)
+            self._note_whole(key)
+
+        await self._serial.run(key.hash, work)
+
+    # Asking
+
+    async def find(self, hash: str) -> Holding:
+        """All whole shards of a content; looks at the disk where the count is not yet."""
+        checked_hash(hash)
+        found, doubtful = await self._looked(await self._keys(hash), self._shelf.look)
+        if not doubtful:
+            return _holding(found)
+        return await self._serial.run(hash, lambda: self._find_in_turn(hash))
+
+    async def open(self, key: ShardKey) -> Reader:
+        """One shard for reading."""
+        path = self._root.paths.shard(key)
+        if key in self._bad:
+            raise ShardRotten("the shard was found rotten before")
+        if self._scan.knows(key.hash) and (key, 0) not in self._shards.of(key.hash):
+            raise ShardMissing("there is no such shard here")
+        now = self._clock.wall()
+        try:
+            opened = await self._workers.run(open_source, self._files, path, key, now)
+        except (ShardMissing, ShardRotten) as error:
+            rotten = isinstance(error, ShardRotten)
+            await self._serial.run(key.hash, lambda: self._doubt(key, rotten=rotten))
+            raise
+        return Reader(opened, self._workers, lambda: self._note_bad(key))
+
+    async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
+        """A page of everything held; raises NodeUnreachable while the count goes on.
+
+        The layout of a file whose footer cannot be read has k, m and size 0.
+        """
+        if after:
+            checked_hash(after)
+        if self.scanning:
+            raise NodeUnreachable("the node is still counting its shards")
+        facts: MutableSequence[ShardFacts] = []
+        shards, garbage = self._shards, self._garbage
+        hashes = merge(shards.hashes(after), garbage.hashes(after))
+        for hash, _ in groupby(hashes):
+            if len(facts) >= limit:
+                break
+            kept = [(key, key in self._bad) for key, _ in shards.of(hash)]
+            facts += await self._workers.run(
+                self._shelf.describe, kept, garbage.of(hash)
+            )
+        return facts
+
+    async def space(self) -> Space:
+        """Bytes free and in all."""
+        return await self._workers.run(self._shelf.space)
+
+    # Ageing
+
+    async def renew(self, hash: str, layout: str) -> Holding:
+        """A new age for all shards of a layout, those in garbage included."""
+        checked_hash(hash)
+        checked_id(layout)
+
+        async def work() -> Holding:
+            await self._give_back(hash, layout, fresh=True)
+            keys = [key for key in await self._keys(hash) if key.layout == layout]
+            for key in keys:
+                self._condemned.pop(key, None)
+            return await self._settled(keys, self._shelf.renew)
+
+        return await self._serial.run(hash, work)
+
+    async def restore(self, hash: str) -> Holding:
+        """Bring back what garbage has of a content."""
+        checked_hash(hash)
+
+        async def work() -> Holding:
+            await self._give_back(hash, None, fresh=False)
+            return await self._find_in_turn(hash)
+
+        return await self._serial.run(hash, work)
+
+    async def condemn(self, key: ShardKey) -> str:
+        """Mark a shard that may have to go; gives the token that discard() asks for."""
+        self._root.paths.shard(key)
+
+        async def work() -> str:
+            if key not in await self._keys(key.hash, bad=True):
+                raise ShardMissing("there is no such shard here")
+            token = self._entropy(16).hex()
+            self._condemned[key] = token
+            return token
+
+        return await self._serial.run(key.hash, work)
+
+    async def discard(self, key: ShardKey, token: str) -> bool:
+        """Move a condemned shard to garbage, unless it was renewed meanwhile."""
+        self._root.paths.shard(key)
+
+        async def work() -> bool:
+            if self._condemned.get(key) != token:
+                return False
+            del self._condemned[key]
+            try:
+                copy = await self._workers.run(self._shelf.discard, key)
+            except ShardMissing:
+                await self._doubt(key)
+                return False
+            except ShardError:
+                await self._doubt(key)
+                raise
+            self._shards.remove(key)
+            self._bad.discard(key)
+            self._garbage.add(key, copy)
+            return True
+
+        return await self._serial.run(key.hash, work)
+
+    async def mark_bad(self, key: ShardKey) -> None:
+        """It counts as absent from now on."""
+        self._root.paths.shard(key)
+        if key in await self._keys(key.hash):
+            self._note_bad(key)
+
+    # Its own; what says "in turn" is called by the one whose turn it is
+
+    async def _keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
+        if self._scan.knows(hash):
+            found = [key for key, _ in self._shards.of(hash)]
+        else:
+            found = await self._workers.run(self._shelf.shards_of, hash)
+        return [key for key in found if bad or key not in self._bad]
+
+    async def _looked(
+        self, keys: Sequence[ShardKey], look: Callable[[ShardKey], ShardFacts]
+    ) -> tuple[Sequence[ShardFacts], Sequence[tuple[ShardKey, bool]]]:
+        """Facts of the whole ones, and of the others whether they are rotten."""
+        found: MutableSequence[ShardFacts] = []
+        doubtful: MutableSequence[tuple[ShardKey, bool]] = []
+        for key in keys:
+            try:
+                found.append(await self._workers.run(look, key))
+            except ShardMissing:
+                doubtful.append((key, False))
+            except ShardRotten:
+                doubtful.append((key, True))
+        return found, doubtful
+
+    async def _settled(
+        self, keys: Sequence[ShardKey], look: Callable[[ShardKey], ShardFacts]
+    ) -> Holding:
+        """What is whole of these; the others are struck off. In turn."""
+        found, doubtful = await self._looked(keys, look)
+        for key, rotten in doubtful:
+            if rotten:
+                self._note_bad(key)
+            else:
+                self._note_gone(key)
+        return _holding(found)
+
+    async def _find_in_turn(self, hash: str) -> Holding:
+        return await self._settled(await self._keys(hash), self._shelf.look)
+
+    async def _doubt(self, key: ShardKey, *, rotten: bool = False) -> None:
+        """Something went wrong with it: see what is there now. In turn."""
+        try:
+            await self._workers.run(self._shelf.look, key)
+            for each, copy in await self._workers.run(
+                self._shelf.discarded_of, key.hash
+            ):
+                self._garbage.add(each, copy)
+        except ShardMissing:
+            self._note_gone(key)
+        except ShardRotten:
+            self._shards.add(key)
+            self._note_bad(key)
+        except ShardError:
+            self._shards.add(key)
+        else:
+            self._shards.add(key)
+
+    async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
+        """In turn."""
+        if self._scan.knows_garbage:
+            discarded = self._garbage.of(hash)
+        else:
+            discarded = await self._workers.run(self._shelf.discarded_of, hash)
+        standing = set(await self._keys(hash)) if discarded else set()
+        copies: dict[ShardKey, MutableSequence[int]] = {}
+        for key, copy in discarded:
+            if layout in (None, key.layout) and key not in standing:
+                copies.setdefault(key, []).append(copy)
+        for key, numbers in copies.items():
+            given = await self._workers.run(
+                self._shelf.give_back, key, numbers, fresh=fresh
+            )
+            if given is not None:
+                self._garbage.remove(key, given)
+                self._note_whole(key)
+
+    def _note_whole(self, key: ShardKey) -> None:
+        self._shards.add(key)
+        self._bad.discard(key)
+        self._condemned.pop(key, None)
+
+    def _note_bad(self, key: ShardKey) -> None:
+        if key not in self._bad:
+            self.rotten += 1
+            self._bad.add(key)
+
+    def _note_gone(self, key: ShardKey) -> None:
+        if self._shards.remove(key):
+            self.lost += 1
+        self._bad.discard(key)
+        self._condemned.pop(key, None)
+
+
+def _holding(found: Sequence[ShardFacts]) -> Holding:
+    return Holding("have" if found else "none", tuple(found))
