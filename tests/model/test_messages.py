@@ -167,6 +167,8 @@ class SignerTests(SynchronousTestCase):
             '{"type":"unheard"}', '{"type":"hello"}', '{"type":"hello","reply_to":1}',
             '{"type":"hello","reply_to":"a\\nb"}', '{"type":"hello","reply_to":"\\ud800"}',
             '{"type":"hello","reply_to":"%s"}' % ("x" * 1025), "[" * 30_000,
+            '{"type":"hello","reply_to":"me","new":NaN}',
+            '{"type":"hello","reply_to":"me","new":-Infinity}',
         )  # fmt: skip
         for text in wrong:
             self.assertRaises(BadMessage, SIGNER.open, envelope(text))
