@@ -109,6 +109,16 @@ class StreamingChannel(HTTPChannel):
             self._requestProducer.resumeProducing()
         if not self._handlingRequest and not self._body_paused:
             self._networkProducer.resumeProducing()
+        if self.paused:
+            self.paused = False
+            self.dataReceived(b"")
+
+    def requestDone(self, request: StreamingRequest) -> None:  # noqa: N802 - Twisted's hook
+        """Parse the next request, but not while answers pile up unread."""
+        if self._waitingForTransport and self.persistent:
+            self.paused = True
+            self._networkProducer.pauseProducing()
+        super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted's
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's hook
         request = self.requests[-1] if self.requests else None
@@ -212,7 +222,7 @@ class StreamingChannel(HTTPChannel):
 
     def _head_is_late(self, now: float) -> bool:
         in_head = self.requests[0].reply is None if self.requests else self._buffer
-        if not in_head:
+        if self.paused or not in_head:
             self._slow_head = None
             return False
         if self._slow_head is None or self._slow_head[0] != self._heads:

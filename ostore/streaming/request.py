@@ -180,4 +180,4 @@ class StreamingRequest:
 
     def _leave(self, channel: StreamingChannel) -> None:
         self.channel = None
-        channel.requestDone(self)  # type: ignore[no-untyped-call]  # Twisted's
+        channel.requestDone(self)
