@@ -29,7 +29,7 @@ _ALL_VERSIONS = f"""
 _CONTENT = f"SELECT {COLUMNS} FROM version WHERE hash = ? AND deleted = 0 LIMIT 1"  # noqa: S608 - a constant
 _LISTING = f"""
     SELECT {", ".join("version." + c for c in COLUMNS.split(", "))}
-    FROM head CROSS JOIN version
+    FROM head INDEXED BY head_live CROSS JOIN version
     ON version.bucket = head.bucket AND version.name = head.name
         AND version.number = head.latest
     WHERE head.bucket = ? AND head.live = 1 AND head.name >= ? AND head.name < ?

@@ -17,7 +17,7 @@ class Readers:
     """Owns the connections it lends to `run`, from the first one to `close`.
 
     `run` is called in worker threads and opens as many connections as there are
-    threads at most; `close` waits for nobody, what is still lent closes on return.
+    threads at most; one that failed is not used again. `close` waits for nobody, what is still lent closes on return.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -41,10 +41,13 @@ class Readers:
             connection = self._connect()
         try:
             connection.execute("BEGIN")
-            return query(connection, *args, **kwargs)
-        finally:
-            connection.rollback()
-            self._back(connection)
+            found = query(connection, *args, **kwargs)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._back(connection)
+        return found
 
     def close(self) -> None:
         """Close what is not lent; nothing is lent any more."""

@@ -19,6 +19,9 @@ from ostore.model.errors import MetadataUnavailable, NoSpace, OstoreError, Refus
 APPLICATION = 0x6F737472
 """`PRAGMA application_id`: the letters "ostr"."""
 
+OLDEST = (3, 37)
+"""The first SQLite with STRICT tables."""
+
 SCHEMA = 1
 """The schema that this code reads and writes."""
 
@@ -109,6 +112,10 @@ def connect(path: str, *, durable: bool) -> sqlite3.Connection:
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Make the tables in a new file; Refused for a foreign or newer one."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise Refused(
+            f"{path} needs SQLite 3.37 or newer; this is {sqlite3.sqlite_version}"
+        )
     new = _recognise(connection, path)
     if _one(connection, "PRAGMA journal_mode = WAL") != "wal":
         raise Refused(f"{path} lies on a file system that allows no write-ahead log")

@@ -37,9 +37,8 @@ class SqliteStore:
     Changes go through `writer`. Point reads run inline (microseconds, from the page
     cache), pages on `workers`; each sees every change that was acknowledged. `start`
     raises Refused, in one line, for a file that is in use, damaged, foreign or newer.
-    `workers` belong to the caller, who stops them after the store. A store that was
-    stopped is not started again. Without `durable` a power cut may take the last
-    writes.
+    `workers` belong to the caller, who stops them after the store. Without `durable` a
+    power cut may take the last writes.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise unusable(error, path) from error
         self._place.remember()
+        self._readers = Readers(self._connect)
         self._writer.start(written, self._place.check)
         self._point = point
 
@@ -193,7 +193,6 @@ class SqliteStore:
     async def health(self) -> str | None:
         """None when it works, else one sentence that says why not."""
         try:
-            self._place.check()
             self._look(queries.cluster)
             await self._writer.submit(lambda _: None)
         except OstoreError as error:

@@ -63,12 +63,13 @@ class ThreadWriter:
     def start(self, connection: sqlite3.Connection, check: Callable[[], None]) -> None:
         """Start the thread."""
         self._ended = Deferred()
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._work,
             args=(connection, check, self._ended),
             name="metadata-writer",
             daemon=True,
-        ).start()
+        )
+        self._thread.start()
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the thread."""
@@ -76,6 +77,7 @@ class ThreadWriter:
         if ended is not None:
             self._line.put(None)
             await ended
+            self._thread.join()
 
     async def submit(self, change: Change[T]) -> T:
         """What `change` returns or raises; it goes on when the caller is cancelled.
