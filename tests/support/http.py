@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IReactorTCP, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTCP, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
@@ -102,6 +102,14 @@ class Connection(Protocol):
     def send(self, data: bytes) -> None:
         """Write as it is."""
         self.transport.write(data)
+
+    def pause(self) -> None:
+        """Read nothing from the socket: the other side's buffers fill."""
+        cast("IPushProducer", self.transport).pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        cast("IPushProducer", self.transport).resumeProducing()
 
     def ask(self, method: str, target: str, headers: Headers = ()) -> None:
         """Send a head; Host is added unless it is among the headers."""

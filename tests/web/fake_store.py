@@ -25,7 +25,7 @@ class Body(Protocol):
         ...
 
 
-@attrs.define
+@attrs.define(slots=False)
 class FakeStream:
     """Pieces of a content; `fail_after` bytes it raises `error`."""
 
@@ -50,7 +50,7 @@ class FakeStream:
         self.closed = True
 
 
-@attrs.define
+@attrs.define(slots=False)
 class FakeObject:
     """A version that was opened."""
 
@@ -69,7 +69,7 @@ class FakeObject:
         return stream
 
 
-@attrs.define
+@attrs.define(slots=False)
 class FakeStore:
     """Names and versions in a dict, contents by hash."""
 

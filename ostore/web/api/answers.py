@@ -30,19 +30,23 @@ def send_json(
 
 def naming(version: Version) -> dict[str, str]:
     """The header lines that name a version and its content."""
-    return {
-        "ETag": f'"{version.hash}"',
-        "Digest": digest_header(version.hash),
-        "Repr-Digest": repr_digest_header(version.hash),
-        "X-Ostore-Version": str(version.number),
-    }
+    return {"ETag": f'"{version.hash}"', "X-Ostore-Version": str(version.number)}
+
+
+def written(version: Version) -> dict[str, str]:
+    """The header lines of the answer to a write.
+
+    Repr-Digest is not among them: there it would be about the answer's own body.
+    """
+    return {**naming(version), "Digest": digest_header(version.hash)}
 
 
 def describing(version: Version) -> dict[str, str]:
     """The header lines of a read, but for those that tell its length."""
     return {
         **given_back(version.headers),
-        **naming(version),
+        **written(version),
+        "Repr-Digest": repr_digest_header(version.hash),
         "Last-Modified": formatdate(version.created // 1000, usegmt=True),
         "Accept-Ranges": "bytes",
     }

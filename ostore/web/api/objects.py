@@ -8,7 +8,7 @@ from ostore.model.errors import Malformed, NotFound
 from ostore.model.names import quote_name
 from ostore.streaming.resource import Call, Resource
 from ostore.web.api import parameters
-from ostore.web.api.answers import naming, send_json
+from ostore.web.api.answers import send_json, written
 from ostore.web.api.reading import read_object
 from ostore.web.api.writing import put_id, put_request, write_condition
 
@@ -62,7 +62,7 @@ class ObjectResource(Resource):
             require_digest=self._require_digest,
         )
         version = await self._store.put(request, call.body)
-        headers = naming(version)
+        headers = written(version)
         if create_only:
             headers["Location"] = f"/objects/{quote_name(self._name)}"
         send_json(call.reply, 201 if create_only else 200, version.to_json(), headers)

@@ -12,9 +12,6 @@ from ostore.model.errors import Malformed
 from ostore.streaming.resource import Call
 from ostore.web.api.kept import kept_headers
 
-MAX_SIZE = 2**63 - 1
-"""Bytes of an object, far beyond any disk."""
-
 _LABEL = b"ostore idempotency key"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _LATER = (
@@ -30,9 +27,6 @@ def put_request(
     for header, what in _LATER:
         if call.header(header) is not None:
             raise Malformed(f"{header}: {what} are not available in this version")
-    size = call.body.length
-    if size is not None and size > MAX_SIZE:
-        raise Malformed(f"Content-Length may be {MAX_SIZE} at most")
     digest = parse_digest_headers(
         _lines(call, "Digest"),
         _lines(call, "Content-Digest"),
@@ -43,7 +37,7 @@ def put_request(
     return PutRequest(
         name=name,
         digest=digest,
-        size=size,
+        size=call.body.length,
         headers=kept_headers(call.request.requestHeaders.getAllRawHeaders()),
         condition=write_condition(call, create_only=create_only),
         put_id=put_id(call, name),
