@@ -18,7 +18,7 @@ from ostore.model.errors import AlreadyExists, ConditionFailed, Malformed
 ENCODINGS = ("gzip", "zstd")
 """Content codings a body may be given in; its tag is then `<hash>-<coding>`."""
 
-_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAG = r'(?:W/)?"[^\x00-\x20\x22\x7f]*"'
 _ONE_TAG = re.compile(_TAG)
 _TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
 

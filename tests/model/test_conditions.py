@@ -39,6 +39,7 @@ class EntityTagsTests(SynchronousTestCase):
         self.assertEqual(tags.weak, {"b"})
         self.assertFalse(tags.any)
         self.assertEqual(EntityTags.parse(" * "), EntityTags(any=True))
+        self.assertEqual(EntityTags.parse('"ä\u20ac\udcff"').strong, {"ä\u20ac\udcff"})
 
     def test_compared(self) -> None:
         """A weak tag never matches strongly (RFC 9110, 8.8.3.2)."""
