@@ -7,6 +7,8 @@ from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from ostore.streaming.clock import Clock
+
 
 class UploadStopped(Exception):
     """The connection takes no more of the body."""
@@ -21,7 +23,8 @@ class Upload:
     nobody else wakes a waiting writer.
     """
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, clock: Clock, length: int | None) -> None:
+        self._clock = clock
         self.length = UNKNOWN_LENGTH if length is None else length
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] = Deferred()
@@ -50,10 +53,14 @@ class Upload:
         self._end(error)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Called by the Agent once it is connected."""
+        """Called by the Agent once it is connected.
+
+        The writer is woken a turn later: it may await the very Deferred in whose
+        callback the Agent calls us.
+        """
         self._consumer = consumer
         if not self._over:
-            self.resumeProducing()
+            self._clock.call_later(0, self.resumeProducing)
         return self._done
 
     def pauseProducing(self) -> None:

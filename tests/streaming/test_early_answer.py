@@ -79,6 +79,7 @@ class EarlyAnswerTests(SiteCase):
     """The client can read the answer whatever it still sends."""
 
     async def blast(self, *headers: bytes) -> None:
+        """Send 50 MB at once and read the refusal."""
         client = await self.client()
         client.send(put(*headers))
         client.send(b"x" * BLAST)

@@ -25,15 +25,23 @@ class Scene:
         self.cancelled: list[int] = []
         self.operations: dict[int, Deferred[None]] = {}
         self.fanout = Fanout(
-            clock, dict(enumerate("abcdefgh"[:count])), quorum, LAGGARD, STALL, self.drop
+            clock,
+            dict(enumerate("abcdefgh"[:count])),
+            quorum,
+            LAGGARD,
+            STALL,
+            self.drop,
         )
 
     def drop(self, index: int, sink: str, error: Exception) -> None:
+        """Note who was dropped, and that it happens once."""
         assert sink == "abcdefgh"[index]
         assert index not in self.dropped
         self.dropped[index] = error
 
     def each(self) -> Deferred[None]:
+        """Begin an operation on every standing sink."""
+
         def operation(index: int, sink: str) -> Deferred[None]:
             one: Deferred[None] = Deferred(lambda _: self.cancelled.append(index))
             self.operations[index] = one
@@ -43,10 +51,12 @@ class Scene:
         return start(self.fanout.each(operation))
 
     def succeed(self, *indices: int) -> None:
+        """End these operations well."""
         for index in indices:
             self.operations[index].callback(None)
 
     def fail(self, *indices: int) -> None:
+        """End these operations badly."""
         for index in indices:
             self.operations[index].errback(NodeUnreachable("no"))
 
@@ -163,7 +173,7 @@ class FanoutTests(SynchronousTestCase):
         scene = Scene(len(fates), quorum)
         each = scene.each()
         outcome: list[object] = []
-        each.addBoth(outcome.append)
+        _ = each.addBoth(outcome.append)
         for index in sorted(range(len(fates)), key=lambda i: fates[i][1]):
             good, when = fates[index]
             move_to(scene.time, when)

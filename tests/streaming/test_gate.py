@@ -21,6 +21,7 @@ class Source:
         )
 
     def reading(self) -> Deferred[bytes]:
+        """Begin to read."""
         return start(self.gate.read())
 
 
@@ -120,7 +121,7 @@ class GateTests(SynchronousTestCase):
         self.failureResultOf(source.reading(), GateClosed)
 
     def test_close_never_looks_like_an_end(self) -> None:
-        """A waiting reader gets an error, not b\"\"."""
+        """A waiting reader gets an error, not an empty piece."""
         source = Source()
         reading = source.reading()
         source.gate.close()
@@ -136,14 +137,19 @@ class GateTests(SynchronousTestCase):
     ) -> None:
         """Bytes come out in order, words alternate, an obedient source stays bounded."""
         source = Source(high, high // 2)
-        sent, got, waiting = b"", b"", []
+        sent, got = b"", b""
+        waiting: list[bytes] = []
+
+        def take(data: bytes) -> None:
+            waiting.append(data)
+
         for step in steps:
             if step is not None and not source.gate.paused:
                 sent += step
                 source.gate.push(step)
             elif step is None and (source.gate.held or not waiting):
                 reading = source.reading()
-                reading.addCallback(waiting.append)
+                _ = reading.addCallback(take)
                 if not waiting:
                     self.assertEqual(source.gate.held, 0)
                     source.gate.push(b"!")

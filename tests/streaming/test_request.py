@@ -9,7 +9,7 @@ from ostore.streaming.channel import RECEIVE
 from ostore.streaming.gate import GateClosed
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import BODY_HIGH, StreamingRequest
-from tests.streaming.wire import RawClient, SiteCase, until
+from tests.streaming.wire import RawClient, SiteCase, turns, until
 
 GET = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -27,6 +27,7 @@ class Echo:
         self.errors: list[Exception] = []
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
+        """Answer with the body."""
         self.requests.append(request)
         body = b""
         try:
@@ -48,6 +49,7 @@ class Slow:
         self.received = 0
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
+        """Hold the first request, answer the others."""
         if self.begun.called:
             reply.send(200)
             return
@@ -97,7 +99,9 @@ class BodyTests(SiteCase):
         """Chunks of odd sizes come out joined right, and the request behind is served."""
         await self.serve(Echo())
         client = await self.client()
-        pieces = [bytes([65 + i % 26]) * size for i, size in enumerate((1, 7, 4097, 70_001))]
+        pieces = [
+            bytes([65 + i % 26]) * size for i, size in enumerate((1, 7, 4097, 70_001))
+        ]
         wire = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(p), p) for p in pieces)
         client.send(put(b"Transfer-Encoding: chunked"), wire, b"0\r\n\r\n", GET)
         self.assertEqual((await client.response()).body, b"".join(pieces))
@@ -159,6 +163,7 @@ class BackPressureTests(SiteCase):
     """A slow reader of a body slows its client down."""
 
     async def fill(self, slow: Slow) -> tuple[RawClient, StreamingRequest, int]:
+        """A client that has filled the body's buffer."""
         client = await self.client()
         size = 24 * 1024 * 1024
         client.send(put(b"Content-Length: %d" % size), b"x" * size)
@@ -174,8 +179,7 @@ class BackPressureTests(SiteCase):
         backlog = -1
         while backlog != client.backlog:
             backlog = client.backlog
-            for _ in range(50):
-                await until(lambda: True)
+            await turns(50)
         self.assertGreater(client.backlog, 0)
         self.assertLessEqual(request.body.held, BODY_HIGH + RECEIVE)
         self.assertGreater(request.body.held, BODY_HIGH)
@@ -258,6 +262,7 @@ class MalformedTests(SiteCase):
     """What does not parse gets a bare 400 and a closed connection."""
 
     async def refused(self, *data: bytes) -> list[StreamingRequest]:
+        """Send it, expect the bare 400; gives what was handed over."""
         echo = Echo()
         await self.serve(echo)
         client = await self.client()

@@ -25,14 +25,17 @@ class Job:
         )
 
     def work(self) -> Deferred[None]:
+        """Begin a run."""
         one: Deferred[None] = Deferred(self.cancel)
         self.under_way.append(one)
         return one
 
     def cancel(self, _: Deferred[None]) -> None:
+        """Note that a run was cancelled."""
         self.cancelled += 1
 
     def end(self, error: Exception | None = None) -> None:
+        """End the run."""
         one = self.under_way.pop()
         if error is None:
             one.callback(None)

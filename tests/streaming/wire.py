@@ -35,6 +35,12 @@ async def until(condition: Callable[[], object]) -> None:
         await deferLater(reactor, 0)
 
 
+async def turns(count: int = 1) -> None:
+    """Let the reactor turn that often."""
+    for _ in range(count):
+        await deferLater(reactor, 0)
+
+
 @attrs.frozen
 class Response:
     """One parsed answer."""

@@ -1,0 +1,156 @@
+"""Background work, clocks and workers."""
+
+from __future__ import annotations
+
+import threading
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from ostore.streaming.clock import TimedOut
+from ostore.streaming.pools import InlineWorkers, ThreadWorkers
+from ostore.streaming.tasks import Tasks, gather, start
+from tests.streaming.wire import fake_clock, reactor
+
+
+class GatherTests(SynchronousTestCase):
+    """Many at once."""
+
+    def test_results_and_errors_in_order(self) -> None:
+        """An error takes the place of its result and disturbs no other."""
+        one: Deferred[int] = Deferred()
+        two: Deferred[int] = Deferred()
+        gathering = start(gather([one, two]))
+        two.callback(2)
+        self.assertNoResult(gathering)
+        error = OSError("x")
+        one.errback(error)
+        self.assertEqual(self.successResultOf(gathering), [error, 2])
+
+    def test_cancel_reaches_all(self) -> None:
+        """Cancelling cancels everything under way and leaves no unhandled error."""
+        cancelled: list[int] = []
+
+        def work(index: int) -> Deferred[None]:
+            return Deferred(lambda _: cancelled.append(index))
+
+        works = [work(index) for index in range(3)]
+        gathering = start(gather(works))
+        gathering.cancel()
+        self.failureResultOf(gathering, CancelledError)
+        self.assertEqual(cancelled, [0, 1, 2])
+
+
+class TasksTests(SynchronousTestCase):
+    """Tracked background work."""
+
+    def setUp(self) -> None:
+        """One owner of tasks."""
+        self.tasks = Tasks(Logger())
+
+    def test_idle_waits_for_all(self) -> None:
+        """`idle` returns when the last one has ended."""
+        works: list[Deferred[None]] = [Deferred(), Deferred()]
+        self.tasks.spawn("work", lambda: works[0])
+        self.tasks.spawn("work", lambda: works[1])
+        idle = start(self.tasks.idle())
+        self.assertEqual(len(self.tasks), 2)
+        works[0].callback(None)
+        self.assertNoResult(idle)
+        works[1].callback(None)
+        self.successResultOf(idle)
+        self.assertEqual(len(self.tasks), 0)
+
+    def test_failure_is_logged_and_counted(self) -> None:
+        """A failing task, also one that fails at once, harms nobody."""
+
+        def work() -> Deferred[None]:
+            raise OSError("x")
+
+        self.tasks.spawn("work", work)
+        self.assertEqual(self.tasks.failed, 1)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_stop_cancels_and_refuses(self) -> None:
+        """`stop` cancels, waits for the clean-up, and nothing starts afterwards."""
+        cleaning: Deferred[None] = Deferred()
+
+        async def work() -> None:
+            try:
+                await Deferred()
+            finally:
+                await cleaning
+
+        self.tasks.spawn("work", work)
+        stopping = start(self.tasks.stop())
+        self.assertNoResult(stopping)
+        cleaning.callback(None)
+        self.successResultOf(stopping)
+        self.tasks.spawn("late", lambda: self.fail("started after stop"))
+        self.assertEqual((len(self.tasks), self.tasks.failed), (0, 0))
+
+
+class ClockTests(SynchronousTestCase):
+    """Waiting and giving up."""
+
+    def test_sleep(self) -> None:
+        """It ends on time, and when cancelled leaves no timer."""
+        time, clock = fake_clock()
+        sleeping = start(clock.sleep(5))
+        time.advance(4)
+        self.assertNoResult(sleeping)
+        time.advance(1)
+        self.assertIsNone(self.successResultOf(sleeping))
+        sleeping = start(clock.sleep(5))
+        sleeping.cancel()
+        self.failureResultOf(sleeping, CancelledError)
+        self.assertEqual(time.getDelayedCalls(), [])
+
+    def test_within(self) -> None:
+        """The result in time, TimedOut and a cancelled work otherwise."""
+        time, clock = fake_clock()
+        work: Deferred[int] = Deferred()
+        waiting = start(clock.within(5, work))
+        work.callback(7)
+        self.assertEqual(self.successResultOf(waiting), 7)
+        self.assertEqual(time.getDelayedCalls(), [])
+        cancelled: list[object] = []
+        waiting = start(clock.within(5, Deferred(cancelled.append)))
+        time.advance(5)
+        self.failureResultOf(waiting, TimedOut)
+        self.assertEqual(len(cancelled), 1)
+
+    def test_within_passes_on_errors(self) -> None:
+        """The work's own error, and the caller's own cancelling, stay what they are."""
+        time, clock = fake_clock()
+        work: Deferred[int] = Deferred()
+        waiting = start(clock.within(5, work))
+        work.errback(OSError("x"))
+        self.failureResultOf(waiting, OSError)
+        waiting = start(clock.within(5, Deferred()))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(time.getDelayedCalls(), [])
+
+
+class WorkersTests(TestCase):
+    """Blocking work off the reactor."""
+
+    async def test_threads(self) -> None:
+        """Work runs in another thread; results and errors come back."""
+        workers = ThreadWorkers(reactor, 2, "test")
+        workers.start()
+        self.addCleanup(workers.stop)
+        there = await workers.run(threading.get_ident)
+        self.assertNotEqual(there, threading.get_ident())
+        self.assertEqual(await workers.run(int, "ff", base=16), 255)
+        with self.assertRaises(ValueError):
+            await workers.run(int, "no")
+
+    async def test_inline(self) -> None:
+        """The test double runs it here and now."""
+        workers = InlineWorkers()
+        workers.start()
+        self.assertEqual(await workers.run(threading.get_ident), threading.get_ident())
+        workers.stop()
