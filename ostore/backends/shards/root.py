@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import attrs
 
-from ostore.backends.shards.files import FileFacts, Files, node_error
+from ostore.backends.shards.files import FileFacts, Files, node_error, on_disk
 from ostore.backends.shards.paths import Paths
 from ostore.model.errors import Malformed, NodeFull, NodeUnreachable, Refused
 from ostore.model.nodes import Boot
@@ -117,7 +117,8 @@ class Root:
         """Raise NodeUnreachable unless the root is still the folder that was opened."""
         if self.readonly:
             raise NodeUnreachable(self.readonly)
-        found = self._stat(self.paths.root)
+        with on_disk():
+            found = self._stat(self.paths.root)
         if found is None or _stamp(found) != self._stamp:
             raise NodeUnreachable("the storage root is no longer there")
 
@@ -152,10 +153,8 @@ class Root:
         if changed == known:
             return
         self.check()
-        try:
+        with on_disk():
             self._write(changed)
-        except OSError as error:
-            raise node_error(error) from error
         self.identity = changed
 
     def _mend(self) -> bool:

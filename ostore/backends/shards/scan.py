@@ -45,6 +45,7 @@ class Scan:
         self._clock = clock
         self._shards = shards
         self._garbage = garbage
+        self._listed = False
         self._waiting: set[str] = {"", *FANS}
 
     @property
@@ -68,6 +69,8 @@ class Scan:
     async def run(self) -> None:
         """Read all folders, those that fail again and again until they are read."""
         while True:
+            with suppress(ShardError):
+                await self._skip_missing()
             for fan in sorted(self._waiting):
                 if self.done:
                     return
@@ -79,6 +82,21 @@ class Scan:
             if self.done:
                 return
             await self._clock.sleep(AGAIN)
+
+    async def _skip_missing(self) -> None:
+        """Most folders of a small node are not there: no need to try each."""
+        found = await self._workers.run(self._list, self._disk.paths.objects)
+        folders = {name for name, plain in found if not plain}
+        missing = set(FANS) - folders
+        if not self._listed:
+            self.strange += len(found) - (len(FANS) - len(missing))
+            self._listed = True
+        self._waiting -= missing
+
+    def _list(self, folder: str) -> list[tuple[str, bool]]:
+        with on_disk(), suppress(FileNotFoundError):
+            return list(self._disk.files.scan(folder))
+        return []
 
     async def _read(self, fan: str) -> None:
         paths = self._disk.paths

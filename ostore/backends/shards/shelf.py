@@ -12,7 +12,7 @@ from ostore.backends.shards.files import on_disk
 from ostore.backends.shards.garbage import Garbage
 from ostore.backends.shards.paths import FANS, parse_garbage, parse_shard
 from ostore.backends.shards.root import Root
-from ostore.backends.shards.shardfiles import is_whole, opened, shard_facts
+from ostore.backends.shards.shardfiles import is_whole, opened, read_index, shard_facts
 from ostore.erasure.geometry import Buffer
 from ostore.model.errors import (
     NodeUnreachable,
@@ -144,6 +144,12 @@ class Shelf:
         """Open the shard and check both its ends. Raises ShardMissing, ShardRotten."""
         with on_disk(), opened(self.disk.files, self.disk.paths.shard(key), key) as it:
             return it.facts(self._wall())
+
+    def inspect(self, key: ShardKey) -> None:
+        """Check its index too. Raises ShardMissing, ShardRotten."""
+        files = self.disk.files
+        with on_disk(), opened(files, self.disk.paths.shard(key), key) as found:
+            read_index(files, found)
 
     def renew(self, key: ShardKey) -> ShardFacts:
         """Give the shard a new age, durably. Raises ShardMissing, ShardRotten.

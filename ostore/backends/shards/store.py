@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableSequence, Sequence
+from contextlib import suppress
 from heapq import merge
 from itertools import groupby
 
@@ -167,7 +168,7 @@ class ShardStore:
             except ShardRefused:
                 raise
             except ShardError:
-                await self._doubt(key)
+                await self._interrupted(key)
                 raise
             if discarded is not None:
                 self._garbage.add(key, discarded)
@@ -195,9 +196,8 @@ class ShardStore:
         now = self._clock.wall()
         try:
             opened = await self._workers.run(open_source, self._files, path, key, now)
-        except (ShardMissing, ShardRotten) as error:
-            rotten = isinstance(error, ShardRotten)
-            await self._serial.run(key.hash, lambda: self._doubt(key, rotten=rotten))
+        except (ShardMissing, ShardRotten):
+            await self._serial.run(key.hash, lambda: self._doubt(key))
             raise
         return Reader(opened, self._workers, lambda: self._note_bad(key))
 
@@ -279,7 +279,7 @@ class ShardStore:
                 await self._doubt(key)
                 return False
             except ShardError:
-                await self._doubt(key)
+                await self._interrupted(key)
                 raise
             self._shards.remove(key)
             self._bad.discard(key)
@@ -333,23 +333,26 @@ class ShardStore:
     async def _find_in_turn(self, hash: str) -> Holding:
         return await self._settled(await self._keys(hash), self._shelf.look)
 
-    async def _doubt(self, key: ShardKey, *, rotten: bool = False) -> None:
-        """Something went wrong with it: see what is there now. In turn."""
+    async def _doubt(self, key: ShardKey) -> None:
+        """Something is wrong with it: note what is there now. In turn."""
         try:
-            await self._workers.run(self._shelf.look, key)
-            for each, copy in await self._workers.run(
-                self._shelf.discarded_of, key.hash
-            ):
-                self._garbage.add(each, copy)
+            await self._workers.run(self._shelf.inspect, key)
         except ShardMissing:
             self._note_gone(key)
+            return
         except ShardRotten:
-            self._shards.add(key)
             self._note_bad(key)
         except ShardError:
-            self._shards.add(key)
-        else:
-            self._shards.add(key)
+            pass
+        self._shards.add(key)
+
+    async def _interrupted(self, key: ShardKey) -> None:
+        """The disk failed while it was being moved: note where it is now. In turn."""
+        await self._doubt(key)
+        with suppress(ShardError):
+            found = await self._workers.run(self._shelf.discarded_of, key.hash)
+            for each, copy in found:
+                self._garbage.add(each, copy)
 
     async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
         """In turn."""
@@ -363,9 +366,13 @@ class ShardStore:
             if layout in (None, key.layout) and key not in standing:
                 copies.setdefault(key, []).append(copy)
         for key, numbers in copies.items():
-            given = await self._workers.run(
-                self._shelf.give_back, key, numbers, fresh=fresh
-            )
+            try:
+                given = await self._workers.run(
+                    self._shelf.give_back, key, numbers, fresh=fresh
+                )
+            except ShardError:
+                await self._interrupted(key)
+                raise
             if given is not None:
                 self._garbage.remove(key, given)
                 self._note_whole(key)

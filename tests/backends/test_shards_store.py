@@ -1,0 +1,80 @@
+"""The store passes its contract on a simulated disk and on a real one."""
+
+# ruff: noqa: D102 - the mixin says what these give
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from twisted.internet import reactor, task
+from twisted.trial import unittest
+
+from ostore.backends.shards.files import Files
+from ostore.backends.shards.node import ShardNode
+from ostore.interfaces import IShardStore
+from ostore.streaming.clock import Clock
+from ostore.streaming.pools import InlineWorkers, ThreadWorkers, Workers
+from tests.contracts.shards import ShardStoreContract
+from tests.support.disk import SimulatedDisk
+
+BEGIN = 1_700_000_000.0
+
+
+class OnSimulatedDisk(ShardStoreContract, unittest.TestCase):
+    """Inline workers, nothing cached and everything cached in turn."""
+
+    cached = True
+
+    def wall(self) -> float:
+        return BEGIN + self.time.seconds()
+
+    def later(self, seconds: float) -> None:
+        self.time.advance(seconds)
+
+    async def fresh(self) -> IShardStore:
+        self.time = task.Clock()
+        disk = SimulatedDisk(self.wall)
+        disk.cached = self.cached
+        clock = Clock(self.time, self.time.seconds, self.wall)
+        node = ShardNode("/data", disk, InlineWorkers(), clock, Random(1).randbytes)
+        await node.start()
+        self.addCleanup(node.stop)
+        return node.store
+
+
+class Uncached(OnSimulatedDisk):
+    """Every read goes to the workers."""
+
+    cached = False
+
+
+class OnRealDisk(ShardStoreContract, unittest.TestCase):
+    """Real threads and a real folder."""
+
+    def setUp(self) -> None:
+        self.moved = 0.0
+
+    def wall(self) -> float:
+        return BEGIN + self.moved
+
+    def later(self, seconds: float) -> None:
+        self.moved += seconds
+
+    def workers(self) -> Workers:
+        return ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
+
+    async def fresh(self) -> IShardStore:
+        clock = Clock(task.Clock(), lambda: 0.0, self.wall)
+        node = ShardNode(
+            self.mktemp(), Files(), self.workers(), clock, os.urandom, durable=False
+        )
+        await node.start()
+        self.addCleanup(node.stop)
+        while node.store.scanning:
+            await self.turn()
+        return node.store
+
+    async def turn(self) -> None:
+        """One turn of the reactor."""
+        await task.deferLater(reactor, 0.001)
