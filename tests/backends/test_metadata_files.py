@@ -219,6 +219,15 @@ class RunningTests(FileCase):
                 run(work)
         self.assertEqual(run(store.health()), "the metadata store is closed")
 
+    def test_a_negative_limit_is_none(self) -> None:
+        """It shows nothing, where SQLite would show everything."""
+        store = self.open_store()
+        run(store.add_version(put("n")))
+        self.assertEqual(run(store.versions_of("", "n", 0, -1)), [])
+        self.assertEqual(run(store.all_versions("", ("", 0), -1)), [])
+        self.assertEqual(run(store.hashes("", -1)), [])
+        self.assertEqual(run(store.listing("", "", "", "", -1)).items, ())
+
     def test_nothing_is_left_beside_the_file(self) -> None:
         """After `stop` the log is in the database; only the lock file stays."""
         store = self.open_store()

@@ -206,14 +206,14 @@ class WriterTests(TestCase):
         """Writes that wait are committed before the thread ends; then none is taken."""
         writer = self.writer(batch=10)
         held = await self.hold(writer)
-        waiting = [start(writer.submit(insert(i))) for i in range(40)]
+        waiting = [start(writer.submit(insert(i))) for i in range(45)]
         stopping = start(writer.stop())
         (late,) = await gather([writer.submit(insert(99))])
         self.assertIsInstance(late, MetadataUnavailable)
         self.gate.set()
         await stopping
         await held
-        self.assertEqual(await gather(waiting), list(range(40)))
+        self.assertEqual(await gather(waiting), list(range(45)))
         names = [thread.name for thread in threading.enumerate()]
         self.assertNotIn("metadata-writer", names)
 

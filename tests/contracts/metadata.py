@@ -383,6 +383,8 @@ class MetadataContract(Base):
         self.assertTrue(await self.store.purge("", "n", 3))
         self.assertFalse(await self.store.purge("", "n", 3))
         self.assertTrue((await self.store.latest("", "n")).deleted)
+        await self.settle()
+        self.assertEqual(await self.whole_listing(), [])
         self.assertTrue(await self.store.purge("", "n", 2))
         self.assertEqual(await self.store.latest("", "n"), one)
         await self.settle()
@@ -635,7 +637,10 @@ class MetadataContract(Base):
         self.assertEqual(await self.degraded(), [])
 
     async def test_the_degraded_cursor_outlives_its_content(self) -> None:
-        """A page goes on behind the last one seen, though that was mended meanwhile."""
+        """A page goes on behind the last one seen, though that was mended meanwhile.
+
+        What could not be mended is not shown again before the end.
+        """
         await self.set_up()
         for content in range(1, 6):
             missing = [0, 1] if content % 2 else [0]
@@ -646,8 +651,9 @@ class MetadataContract(Base):
         while page := await self.store.degraded(after, 1):
             (each,) = page
             seen.append(each.hash)
-            await self.store.clear_degraded(each.marks)
-            await self.settle()
+            if each.hash != hash_of(1):
+                await self.store.clear_degraded(each.marks)
+                await self.settle()
             after = f"{each.hash}/{each.layout.id}"
         self.assertEqual(seen, [hash_of(content) for content in (1, 3, 5, 2, 4)])
 
