@@ -42,8 +42,12 @@ class Disk:
             return
         parent = posixpath.dirname(folder)
         self.need(parent)
-        with suppress(FileExistsError):
-            self.files.mkdir(folder)
+        try:
+            self._make(folder)
+        except FileNotFoundError:
+            self.forget(parent)
+            self.need(parent)
+            self._make(folder)
         self.sync_folder(parent)
         self._ready.add(folder)
 
@@ -87,6 +91,10 @@ class Disk:
             with suppress(OSError):
                 self.files.remove(target)
             raise
+
+    def _make(self, folder: str) -> None:
+        with suppress(FileExistsError):
+            self.files.mkdir(folder)
 
     def unname(self, path: str) -> None:
         """Take a name away, durably."""

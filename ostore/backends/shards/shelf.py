@@ -60,6 +60,7 @@ class Shelf:
 
     def create(self, upload: str) -> int:
         """A new temporary, open. Raises ShardRefused when the upload has one."""
+        self._root.check()
         with on_disk():
             try:
                 return self.disk.create(self.disk.paths.upload(upload))
