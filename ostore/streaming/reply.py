@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.web.http import RESPONSES
 from zope.interface import implementer
 
 from ostore.model.errors import ClientGone
 from ostore.streaming.channel import StreamingChannel
 from ostore.streaming.request import StreamingRequest
+
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 BODILESS = (204, 304)
 """Statuses that never have a body (RFC 9110, 6.4.1)."""
@@ -185,8 +187,8 @@ class Reply:
         """The head as bytes; from here on the answer has started."""
         self._promised = None
         version = self._request.version.decode("ascii")
-        reason = RESPONSES.get(self.status, b"Unknown").decode("ascii")
-        lines = [f"{version} {self.status} {reason}\r\n", self._common]
+        phrase = PHRASES.get(self.status, "Unknown")
+        lines = [f"{version} {self.status} {phrase}\r\n", self._common]
         for name, value in self.headers.items():
             if name.lower() == "content-length":
                 self._promised = int(value)

@@ -180,4 +180,5 @@ class StreamingRequest:
 
     def _leave(self, channel: StreamingChannel) -> None:
         self.channel = None
+        self.reply = None  # its reply outlives it alone: no cycle to collect
         channel.requestDone(self)

@@ -127,7 +127,11 @@ class StreamingSite(ServerFactory):
             await self._done()
 
     async def _done(self) -> None:
-        await self._tasks.idle()
+        while self.connections or len(self._tasks):
+            await self._tasks.idle()
+            await self._unconnected()
+
+    async def _unconnected(self) -> None:
         if self.connections:
             empty: Deferred[None] = Deferred(self._empty.remove)
             self._empty.append(empty)

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as FakeTime
 
 from ostore.model.errors import ClientGone
+from ostore.streaming.channel import RECEIVE, unsent
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import BODY_HIGH, StreamingRequest
 from tests.streaming.test_request import GET, Slow, put
@@ -190,6 +191,9 @@ class IdleTests(IdleCase):
     async def test_client_that_reads_nothing(self) -> None:
         """A full write buffer that does not drain ends the connection."""
         _, errors = await self.flood()
+        [channel] = self.site.connections
+        queued = len(channel.transport.dataBuffer) - channel.transport.offset
+        self.assertGreater(unsent(channel.transport), queued + RECEIVE)
         self.pass_time(IDLE * 1.5)
         await until(lambda: errors)
         await until(lambda: not self.site.connections)

@@ -213,6 +213,39 @@ class BackPressureTests(SiteCase):
         self.assertEqual((await client.response()).status, 200)
         await self.still_alive(client)
 
+    async def test_vanished_client_is_seen_once_the_body_is_in(self) -> None:
+        """A body that ended under our pause does not hide the client's leaving."""
+        slow = Slow()
+        await self.serve(slow)
+        client = await self.client()
+        size = BODY_HIGH + 1
+        client.send(put(b"Content-Length: %d" % size), b"x" * size)
+        request = await slow.begun
+        await until(lambda: request.body.complete)
+        client.transport.abortConnection()
+        await until(lambda: request.reply and request.reply.gone)
+        slow.go.callback(None)
+        self.assertEqual(slow.received, size)
+
+    async def test_answering_does_not_undo_the_pause(self) -> None:
+        """While an answer streams out the unread body stays bounded."""
+
+        async def handle(request: StreamingRequest, reply: Reply) -> None:
+            await until(lambda: request.body._gate.paused)
+            for _ in range(60):
+                await reply.write(b"x" * (2 * RECEIVE))
+                await turns()
+            self.assertGreater(request.body.held, BODY_HIGH)
+            self.assertLessEqual(request.body.held, BODY_HIGH + RECEIVE)
+            await reply.finish()
+
+        await self.serve(handle)
+        client = await self.client()
+        size = 24 * 1024 * 1024
+        client.send(put(b"Content-Length: %d" % size), b"x" * size)
+        self.assertEqual(len((await client.response()).body), 120 * RECEIVE)
+        await client.closed()
+
 
 class GoneTests(SiteCase):
     """Clients that vanish."""

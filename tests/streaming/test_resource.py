@@ -11,13 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model import errors
+from ostore.streaming.problem import Problem, as_problem
 from ostore.streaming.resource import (
     LONGEST_TARGET,
     Call,
     Dispatcher,
-    Problem,
     Resource,
-    as_problem,
     hide_after,
     printable,
 )
