@@ -167,6 +167,10 @@ class SimulatedDisk(Files):
         except FileNotFoundError:
             return []
 
+    def open_files(self) -> list[str]:
+        """The paths under which the files now open were opened."""
+        return [path for _, path in self._open.values()]
+
     def tree(self, path: str = "/") -> list[str]:
         """The paths of all files below, sorted."""
         found: list[str] = []
@@ -312,11 +316,13 @@ class SimulatedDisk(Files):
         old, old_name = self._parent(source)
         new, new_name = self._parent(target)
         replaced = new.entries.get(new_name)
+        if replaced is inode:
+            return self._after(None)
         if replaced is not None:
             replaced.links -= 1
         del old.entries[old_name]
         new.entries[new_name] = inode
-        self._after(None)
+        return self._after(None)
 
     def remove(self, path: str) -> None:
         self._operate("remove", path)

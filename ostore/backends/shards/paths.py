@@ -12,7 +12,9 @@ from ostore.model.layouts import MAX_SHARDS, ShardKey
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-9]\d?)\.([0-9a-f]{32})(?:\.([1-9]\d{0,2}))?")
+_NAME = re.compile(
+    r"([0-9a-f]{64})\.(0|[1-9][0-9]?)\.([0-9a-f]{32})(?:\.([1-9][0-9]{0,2}))?"
+)
 
 FANS = tuple(f"{number:02x}" for number in range(256))
 """Names of the folders below objects/: the first two digits of the hashes in them."""
