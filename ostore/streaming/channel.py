@@ -145,11 +145,6 @@ class StreamingChannel(HTTPChannel):
         if request.reply is not None and not request.reply.started:
             self._send100Continue()  # type: ignore[no-untyped-call]  # Twisted's
 
-    @property
-    def congested(self) -> bool:
-        """Whether the transport's write buffer is above its mark."""
-        return bool(self._waitingForTransport)
-
     def keeps(self, request: StreamingRequest) -> bool:
         """Decide, as the answer begins, whether the connection outlives it."""
         if self.site.draining or not request.body.worth_draining:

@@ -65,12 +65,7 @@ class Download(Protocol):
             self._gate.push(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's has a default
-        """Called at the end; only ResponseDone means that the body is whole.
-
-        The connection may go back to a pool now, where nobody would resume it.
-        """
-        if self._gate.paused:
-            self.transport.resumeProducing()
+        """Called at the end; only ResponseDone means that the body is whole."""
         self._over = True
         if isinstance(reason.value, ResponseDone):
             self._gate.end()

@@ -23,8 +23,8 @@ BODILESS = (204, 304)
 class Outflow:
     """Knows whether the transport is full, and holds the one writer meanwhile."""
 
-    def __init__(self, paused: bool) -> None:
-        self._paused = paused
+    def __init__(self) -> None:
+        self._paused = False
         self._gone = False
         self._writer: Deferred[None] | None = None
 
@@ -98,7 +98,7 @@ class Reply:
         channel = self._channel()
         if not self.started:
             head = self._head(channel)
-            self._flow = Outflow(channel.congested)
+            self._flow = Outflow()
             channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
             channel.transport.write(head)
         if not data or self._mute:

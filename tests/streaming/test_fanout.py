@@ -88,6 +88,17 @@ class FanoutTests(SynchronousTestCase):
         self.assertIsInstance(scene.dropped[0], Lagged)
         self.assertEqual(scene.cancelled, [0])
 
+    def test_laggards_are_measured_from_the_quorum(self) -> None:
+        """One more that finishes does not give the others more time."""
+        scene = Scene(count=4, quorum=2)
+        each = scene.each()
+        scene.succeed(0, 1)
+        scene.time.advance(LAGGARD * 0.6)
+        scene.succeed(2)
+        scene.time.advance(LAGGARD * 0.4)
+        self.successResultOf(each)
+        self.assertEqual(list(scene.dropped), [3])
+
     def test_dropped_sink_is_left_out(self) -> None:
         """A sink that failed is not asked again."""
         scene = Scene()

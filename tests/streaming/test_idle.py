@@ -167,7 +167,7 @@ class IdleTests(IdleCase):
         client.transport.pauseProducing()
         client.send(GET)
         channel = next(iter(self.site.connections))
-        await until(lambda: channel.congested)
+        await until(lambda: channel._waitingForTransport)
         await self.settled(channel)
         return client, errors
 

@@ -293,14 +293,18 @@ class BackPressureTests(SiteCase):
         client = await self.client()
         client.transport.pauseProducing()
         client.send(GET)
-        await until(lambda: site.connections and next(iter(site.connections)).congested)
+        await until(
+            lambda: (
+                site.connections and next(iter(site.connections))._waitingForTransport
+            )
+        )
         [channel] = site.connections
         transport = channel.transport
         for _ in range(200):
             held = len(transport.dataBuffer) + transport._tempDataLen
             self.assertLessEqual(held, RECEIVE + 3 * len(PIECE))
             await turns()
-        self.assertTrue(channel.congested)
+        self.assertTrue(channel._waitingForTransport)
         self.assertLess(faucet.written, 300)
         client.transport.resumeProducing()
         self.assertEqual(len((await client.response()).body), 400 * len(PIECE))
@@ -313,7 +317,11 @@ class BackPressureTests(SiteCase):
         client = await self.client()
         client.transport.pauseProducing()
         client.send(GET)
-        await until(lambda: site.connections and next(iter(site.connections)).congested)
+        await until(
+            lambda: (
+                site.connections and next(iter(site.connections))._waitingForTransport
+            )
+        )
         client.transport.abortConnection()
         await until(lambda: faucet.error)
         self.assertIsInstance(faucet.error, ClientGone)
@@ -326,7 +334,11 @@ class BackPressureTests(SiteCase):
         client = await self.client()
         client.transport.pauseProducing()
         client.send(GET)
-        await until(lambda: site.connections and next(iter(site.connections)).congested)
+        await until(
+            lambda: (
+                site.connections and next(iter(site.connections))._waitingForTransport
+            )
+        )
         assert faucet.writing is not None
         faucet.writing.cancel()
         await until(lambda: not site.connections)
@@ -342,7 +354,11 @@ class BackPressureTests(SiteCase):
         client = await self.client()
         client.transport.pauseProducing()
         client.send(GET * 500)
-        await until(lambda: site.connections and next(iter(site.connections)).congested)
+        await until(
+            lambda: (
+                site.connections and next(iter(site.connections))._waitingForTransport
+            )
+        )
         [channel] = site.connections
         held = len(channel.transport.dataBuffer) + channel.transport._tempDataLen
         self.assertLessEqual(held, RECEIVE + 2 * len(PIECE))

@@ -112,7 +112,11 @@ class TLSTests(SiteCase):
         client.send(GET)
         await until(lambda: client.inbox)
         client.transport.pauseProducing()
-        await until(lambda: site.connections and next(iter(site.connections)).congested)
+        await until(
+            lambda: (
+                site.connections and next(iter(site.connections))._waitingForTransport
+            )
+        )
         self.assertLess(faucet.written, 300)
         client.transport.resumeProducing()
         self.assertEqual(len((await client.response()).body), 400 * 65536)
