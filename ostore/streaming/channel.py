@@ -82,6 +82,10 @@ class StreamingChannel(HTTPChannel):
                 return
         super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
 
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's hook
+        """A line beyond Twisted's limit is refused like all that does not parse."""
+        self._respondToBadRequestAndDisconnect()
+
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802 - Twisted's hook
         if header == b"Content-Length" and len(data) > LONGEST_LENGTH:
             return self._failChooseTransferDecoder()

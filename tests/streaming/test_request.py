@@ -327,6 +327,14 @@ class MalformedTests(SiteCase):
         """So is a request line that is none."""
         self.assertEqual(await self.refused(b"nonsense\r\n\r\n"), [])
 
+    async def test_head_too_large(self) -> None:
+        """A single line beyond 16 KiB."""
+        self.assertEqual(await self.refused(put(b"X-A: " + b"a" * 17_000)), [])
+
+    async def test_too_many_headers(self) -> None:
+        """Small headers that add up to more than 16 KiB."""
+        self.assertEqual(await self.refused(put(*[b"X-A: " + b"a" * 100] * 200)), [])
+
     async def test_bad_chunk(self) -> None:
         """A broken chunk fails the reader; the 400 is the only answer."""
         head = put(b"Transfer-Encoding: chunked")
