@@ -272,16 +272,20 @@ class Roots(SynchronousTestCase):
 
     def test_exchanged_for_anothers(self) -> None:
         """A folder with another id, or with strange files, makes the node readonly."""
-        theirs = b'{"format": 1, "node": "%032d", "boot": 1, "cluster": "", "epoch": 0}'
+        other = b'{"format": 1, "node": "%032d", "boot": 1, "cluster": "", "epoch": 0}'
         for name, data in (
-            ("node.json", theirs % 7),
+            ("node.json", other % 7),
             ("node.json", b"{"),
+            ("node.json", None),
             ("letter.txt", b""),
         ):
             self.setUp()
             node = self.started()
+            done(node.adopt("c1", 1))
             self.disk.make("/data/other")
-            self.disk.put(f"/data/other/{name}", data)
+            mine = self.disk.content(f"{ROOT}/node.json")
+            theirs = mine.replace(b"c1", b"c2") if data is None else data
+            self.disk.put(f"/data/other/{name}", theirs)
             self.disk.delete(ROOT)
             self.disk.replace(ROOT, "/data/other")
             done(node.check_root())

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.scan import AGAIN, SLICE
 from ostore.backends.shards.serial import Serial
-from ostore.model.errors import NodeUnreachable
+from ostore.model.errors import NodeUnreachable, Refused
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 from tests.backends.test_shards_crash import NOW, OLD, ROOT, discard, done, node_on
@@ -132,6 +132,32 @@ class Scans(Base):
         self.workers.finish()
         self.assertEqual((node.state, node.shard_count), ("up", 4))
         self.assertEqual(len(self.result(node.store.list("", 10))), 4)
+
+    def test_adopt_while_counting(self) -> None:
+        """Shards that were not counted yet forbid a cluster id as well."""
+        self.filled(1)
+        node = self.node()
+        scan = self.workers.queue.pop()
+        adopting = start(node.adopt("c1", 1))
+        self.workers.finish()
+        self.failureResultOf(adopting, Refused)
+        (path,) = self.disk.tree(f"{ROOT}/objects")
+        self.disk.delete(path)
+        self.result(node.adopt("c1", 1))
+        self.assertEqual(node.cluster, "c1")
+        self.workers.queue.append(scan)
+        self.workers.finish()
+
+    def test_listing_of_vanished_files(self) -> None:
+        """A listing leaves out what is gone, and is silent about nothing else."""
+        held = self.filled(3)
+        node = self.node()
+        self.workers.finish()
+        (path,) = (p for p in self.disk.tree(ROOT) if held[0].key.hash in p)
+        self.disk.delete(path)
+        self.result(node.store.mark_bad(held[1].key))
+        states = {f.key: f.state for f in self.result(node.store.list("", 10))}
+        self.assertEqual(states, {held[1].key: "bad", held[2].key: "whole"})
 
     def test_no_disk_for_unknown_content(self) -> None:
         """After the count, an unknown content touches no disk."""
@@ -376,6 +402,25 @@ class Waiting(Base):
         self.assertEqual(self.successResultOf(second), "b")
         self.successResultOf(idle)
         self.assertEqual(log[3:], ["b begins", "b ends"])
+
+    def test_small_shards_share_a_worker(self) -> None:
+        """Small shards that wait go to one worker together, and fail each alone."""
+        node = self.node()
+        self.workers.finish()
+        held = [sample(seed, 50) for seed in range(5)]
+        puts = [start(put_small(node.store, one)) for one in held]
+        self.assertEqual(len(self.workers.queue), 1)
+        self.workers.step()
+        self.successResultOf(puts[0])
+        self.assertEqual(len(self.workers.queue), 1)
+        folder = f"{ROOT}/objects/{held[2].key.hash[:2]}"
+        self.disk.fault = lambda operation: 5 if operation.path == folder else None
+        self.workers.step()
+        for number in (1, 3, 4):
+            self.successResultOf(puts[number])
+        self.workers.finish()
+        self.failureResultOf(puts.pop(2), NodeUnreachable)
+        self.assertEqual(node.shard_count, 4)
 
     def test_find_during_a_commit(self) -> None:
         """A find that saw the file missing does not strike off what came meanwhile."""

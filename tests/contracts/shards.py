@@ -218,6 +218,24 @@ class ShardStoreContract(TestCase):
         await sink.abort()
         self.assertEqual((await store.find(one.key.hash)).state, "have")
 
+    async def test_one_temporary_an_upload(self) -> None:
+        """A second temporary of one upload is refused, the first goes on."""
+        store, one = await self.begin(), sample()
+        sink = await store.create("a" * 32)
+        await self.refused(ShardRefused, store.create("a" * 32))
+        await sink.write(one.frames[0])
+        await sink.commit(one.key, one.layout, None, 0)
+        await self.refused(ShardRefused, sink.write(one.frames[0]))
+        self.assertEqual((await store.find(one.key.hash)).state, "have")
+
+    async def test_many_small_frames(self) -> None:
+        """A small content may have more frames than one system call takes."""
+        store, one = await self.begin(), sample(1, 1500, stripe=1)
+        await put_small(store, one)
+        self.assertEqual(
+            await blocks(store, one.key), [bytes(f.block) for f in one.frames]
+        )
+
     async def test_frames_out_of_order(self) -> None:
         """A frame that does not follow the one before is refused."""
         store, one = await self.begin(), sample(1, 3 * STRIPE)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.root import Root
-from ostore.backends.shards.serial import shielded
+from ostore.backends.shards.serial import Serial
 from ostore.backends.shards.store import ShardStore
 from ostore.model.errors import Refused, ShardError
 from ostore.model.nodes import Boot, Space
@@ -15,6 +15,8 @@ from ostore.streaming.pools import Workers
 
 MOST_HEADROOM = 1 << 30
 """The default head-room is this, or 1 % of the disk where that is less."""
+
+_ROOT = "root"
 
 
 class ShardNode:
@@ -39,6 +41,7 @@ class ShardNode:
         self._workers = workers
         self._headroom = headroom
         self._mending = False
+        self._serial = Serial()
         self._space = Space(0, 0)
         self.store = ShardStore(
             self._root, files, workers, clock, entropy, durable=durable
@@ -111,6 +114,7 @@ class ShardNode:
     async def stop(self) -> None:
         """Finish what is under way and let the root go."""
         await self.store.stop()
+        await self._serial.idle()
         self._workers.stop()
         self._root.close()
 
@@ -122,10 +126,7 @@ class ShardNode:
         if self._mending:
             return
         self._mending = True
-        try:
-            await shielded(self._check_root())
-        finally:
-            self._mending = False
+        await self._serial.run(_ROOT, self._check_root)
 
     async def adopt(self, cluster: str, epoch: int) -> None:
         """Join a cluster, or learn of its new epoch, durably.
@@ -133,14 +134,21 @@ class ShardNode:
         A cluster id is taken only by a node that has none and holds no shards, an
         epoch only grows. Raises Refused, Malformed, NodeUnreachable.
         """
-        if not self.cluster and await self.store.holds_any():
-            raise Refused("a node that holds shards does not join a cluster")
-        await self._workers.run(self._root.adopt, cluster, epoch)
+
+        async def work() -> None:
+            if not self.cluster and await self.store.holds_any():
+                raise Refused("a node that holds shards does not join a cluster")
+            await self._workers.run(self._root.adopt, cluster, epoch)
+
+        await self._serial.run(_ROOT, work)
 
     async def _check_root(self) -> None:
-        if await self._workers.run(self._root.mend):
-            self.store.recount()
-        await self._measure()
+        try:
+            if await self._workers.run(self._root.mend):
+                self.store.recount()
+            await self._measure()
+        finally:
+            self._mending = False
 
     async def _measure(self) -> None:
         try:

@@ -13,7 +13,8 @@ from zope.interface import implementer
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming
-from ostore.backends.shards.index import Index
+from ostore.backends.shards.lane import Lane
+from ostore.backends.shards.ledger import Ledger
 from ostore.backends.shards.paths import checked_hash, checked_id
 from ostore.backends.shards.reading import Reader, open_source
 from ostore.backends.shards.root import Root
@@ -48,8 +49,7 @@ class ShardStore:
 
     The index of names, what is known to be bad and what is condemned are kept in
     memory. Work on one content is done one after the other, and what has begun is
-    finished even if its caller is cancelled. `lost` counts files that vanished under
-    the index, `rotten` those found not to be what they say.
+    finished even if its caller is cancelled.
     """
 
     def __init__(
@@ -62,8 +62,6 @@ class ShardStore:
         *,
         durable: bool = True,
     ) -> None:
-        self.lost = 0
-        self.rotten = 0
         self._root = root
         self._files = files
         self._workers = workers
@@ -72,16 +70,14 @@ class ShardStore:
         self._disk = Disk(files, root.paths, durable=durable)
         self._shelf = Shelf(self._disk, root, clock.wall)
         self._serial = Serial()
+        self._small: Lane[int | None] = Lane(workers)
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
-        self._clear()
+        self._count(Ledger())
 
-    def _clear(self) -> None:
-        self._shards = Index()
-        self._garbage = Index()
-        self._bad: set[ShardKey] = set()
-        self._condemned: dict[ShardKey, str] = {}
+    def _count(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._scan = Scan(
-            self._disk, self._workers, self._clock, self._shards, self._garbage
+            self._disk, self._workers, self._clock, ledger.shards, ledger.garbage
         )
 
     # Its life
@@ -100,7 +96,7 @@ class ShardStore:
         """The root is another folder than before: forget all and count anew."""
         self._scan.abandon()
         self._disk.forget()
-        self._clear()
+        self._count(Ledger(self.lost, self.rotten))
         self._tasks.spawn("counting shards", self._scan.run)
 
     @property
@@ -113,12 +109,22 @@ class ShardStore:
         """Entries met in the folders that are not ours."""
         return self._scan.strange
 
+    @property
+    def lost(self) -> int:
+        """Files that vanished under the index, since the start."""
+        return self._ledger.lost
+
+    @property
+    def rotten(self) -> int:
+        """Files found not to be what they say, since the start."""
+        return self._ledger.rotten
+
     def __len__(self) -> int:
-        return len(self._shards)
+        return len(self._ledger.shards)
 
     async def holds_any(self) -> bool:
         """Whether any shard is here, garbage included; looks at the disk if need be."""
-        if len(self._shards) or len(self._garbage):
+        if len(self._ledger.shards) or len(self._ledger.garbage):
             return True
         return self.scanning and await self._workers.run(self._shelf.any)
 
@@ -139,7 +145,7 @@ class ShardStore:
         deadline: float | None,
         age: float,
     ) -> None:
-        """Write and name a shard with one call to the worker threads."""
+        """Write and name a shard; one worker thread does all that wait for it."""
         self._root.paths.shard(key)
         self._root.admit()
         draft = ShardDraft()
@@ -153,7 +159,7 @@ class ShardStore:
 
         async def name(standing_bad: bool) -> int | None:
             naming = Naming(key, deadline, age, standing_bad)
-            return await self._workers.run(self._shelf.put, upload, parts, naming)
+            return await self._small.run(lambda: self._shelf.put(upload, parts, naming))
 
         await self.keep(key, name)
 
@@ -163,16 +169,17 @@ class ShardStore:
         """For commits: call `name(standing is bad)` in turn, and note the outcome."""
 
         async def work() -> None:
+            stood = key in await self._keys(key.hash, bad=True)
             try:
-                discarded = await name(key in self._bad)
+                discarded = await name(key in self._ledger.bad)
             except ShardRefused:
                 raise
             except ShardError:
-                await self._interrupted(key)
+                await (self._interrupted(key) if stood else self._doubt(key))
                 raise
             if discarded is not None:
-                self._garbage.add(key, discarded)
-            self._note_whole(key)
+                self._ledger.garbage.add(key, discarded)
+            self._ledger.whole(key)
 
         await self._serial.run(key.hash, work)
 
@@ -189,9 +196,11 @@ class ShardStore:
     async def open(self, key: ShardKey) -> Reader:
         """One shard for reading."""
         path = self._root.paths.shard(key)
-        if key in self._bad:
+        if key in self._ledger.bad:
             raise ShardRotten("the shard was found rotten before")
-        if self._scan.knows(key.hash) and (key, 0) not in self._shards.of(key.hash):
+        if self._scan.knows(key.hash) and (key, 0) not in self._ledger.shards.of(
+            key.hash
+        ):
             raise ShardMissing("there is no such shard here")
         now = self._clock.wall()
         try:
@@ -199,7 +208,7 @@ class ShardStore:
         except (ShardMissing, ShardRotten):
             await self._serial.run(key.hash, lambda: self._doubt(key))
             raise
-        return Reader(opened, self._workers, lambda: self._note_bad(key))
+        return Reader(opened, self._workers, lambda: self._ledger.rot(key))
 
     async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
         """A page of everything held; raises NodeUnreachable while the count goes on.
@@ -211,12 +220,12 @@ class ShardStore:
         if self.scanning:
             raise NodeUnreachable("the node is still counting its shards")
         facts: MutableSequence[ShardFacts] = []
-        shards, garbage = self._shards, self._garbage
+        shards, garbage = self._ledger.shards, self._ledger.garbage
         hashes = merge(shards.hashes(after), garbage.hashes(after))
         for hash, _ in groupby(hashes):
             if len(facts) >= limit:
                 break
-            kept = [(key, key in self._bad) for key, _ in shards.of(hash)]
+            kept = [(key, key in self._ledger.bad) for key, _ in shards.of(hash)]
             facts += await self._workers.run(
                 self._shelf.describe, kept, garbage.of(hash)
             )
@@ -237,7 +246,7 @@ class ShardStore:
             await self._give_back(hash, layout, fresh=True)
             keys = [key for key in await self._keys(hash) if key.layout == layout]
             for key in keys:
-                self._condemned.pop(key, None)
+                self._ledger.condemned.pop(key, None)
             return await self._settled(keys, self._shelf.renew)
 
         return await self._serial.run(hash, work)
@@ -260,7 +269,7 @@ class ShardStore:
             if key not in await self._keys(key.hash, bad=True):
                 raise ShardMissing("there is no such shard here")
             token = self._entropy(16).hex()
-            self._condemned[key] = token
+            self._ledger.condemned[key] = token
             return token
 
         return await self._serial.run(key.hash, work)
@@ -270,9 +279,9 @@ class ShardStore:
         self._root.paths.shard(key)
 
         async def work() -> bool:
-            if self._condemned.get(key) != token:
+            if self._ledger.condemned.get(key) != token:
                 return False
-            del self._condemned[key]
+            del self._ledger.condemned[key]
             try:
                 copy = await self._workers.run(self._shelf.discard, key)
             except ShardMissing:
@@ -281,9 +290,7 @@ class ShardStore:
             except ShardError:
                 await self._interrupted(key)
                 raise
-            self._shards.remove(key)
-            self._bad.discard(key)
-            self._garbage.add(key, copy)
+            self._ledger.discarded(key, copy)
             return True
 
         return await self._serial.run(key.hash, work)
@@ -292,16 +299,16 @@ class ShardStore:
         """It counts as absent from now on."""
         self._root.paths.shard(key)
         if key in await self._keys(key.hash):
-            self._note_bad(key)
+            self._ledger.rot(key)
 
     # Its own; what says "in turn" is called by the one whose turn it is
 
     async def _keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
         if self._scan.knows(hash):
-            found = [key for key, _ in self._shards.of(hash)]
+            found = [key for key, _ in self._ledger.shards.of(hash)]
         else:
             found = await self._workers.run(self._shelf.shards_of, hash)
-        return [key for key in found if bad or key not in self._bad]
+        return [key for key in found if bad or key not in self._ledger.bad]
 
     async def _looked(
         self, keys: Sequence[ShardKey], look: Callable[[ShardKey], ShardFacts]
@@ -325,9 +332,9 @@ class ShardStore:
         found, doubtful = await self._looked(keys, look)
         for key, rotten in doubtful:
             if rotten:
-                self._note_bad(key)
+                self._ledger.rot(key)
             else:
-                self._note_gone(key)
+                self._ledger.gone(key)
         return _holding(found)
 
     async def _find_in_turn(self, hash: str) -> Holding:
@@ -338,13 +345,13 @@ class ShardStore:
         try:
             await self._workers.run(self._shelf.inspect, key)
         except ShardMissing:
-            self._note_gone(key)
+            self._ledger.gone(key)
             return
         except ShardRotten:
-            self._note_bad(key)
+            self._ledger.rot(key)
         except ShardError:
             pass
-        self._shards.add(key)
+        self._ledger.shards.add(key)
 
     async def _interrupted(self, key: ShardKey) -> None:
         """The disk failed while it was being moved: note where it is now. In turn."""
@@ -352,12 +359,12 @@ class ShardStore:
         with suppress(ShardError):
             found = await self._workers.run(self._shelf.discarded_of, key.hash)
             for each, copy in found:
-                self._garbage.add(each, copy)
+                self._ledger.garbage.add(each, copy)
 
     async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
         """In turn."""
         if self._scan.knows_garbage:
-            discarded = self._garbage.of(hash)
+            discarded = self._ledger.garbage.of(hash)
         else:
             discarded = await self._workers.run(self._shelf.discarded_of, hash)
         standing = set(await self._keys(hash)) if discarded else set()
@@ -374,24 +381,8 @@ class ShardStore:
                 await self._interrupted(key)
                 raise
             if given is not None:
-                self._garbage.remove(key, given)
-                self._note_whole(key)
-
-    def _note_whole(self, key: ShardKey) -> None:
-        self._shards.add(key)
-        self._bad.discard(key)
-        self._condemned.pop(key, None)
-
-    def _note_bad(self, key: ShardKey) -> None:
-        if key not in self._bad:
-            self.rotten += 1
-            self._bad.add(key)
-
-    def _note_gone(self, key: ShardKey) -> None:
-        if self._shards.remove(key):
-            self.lost += 1
-        self._bad.discard(key)
-        self._condemned.pop(key, None)
+                self._ledger.garbage.remove(key, given)
+                self._ledger.whole(key)
 
 
 def _holding(found: Sequence[ShardFacts]) -> Holding:
