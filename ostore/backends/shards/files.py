@@ -115,7 +115,11 @@ class Files:
                 raise
 
     def write_behind(self, fd: int, offset: int, length: int) -> None:
-        """Start writing these bytes to the disk, so that fsync has less to do."""
+        """Start writing these bytes to the disk, so that fsync has less to do.
+
+        What is on the disk already leaves the page cache: a large upload does not
+        crowd out what is read often.
+        """
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
