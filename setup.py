@@ -26,7 +26,7 @@ setup(
     install_requires=[
         "attrs>=23.1",
         "cryptography>=42",
-        "fastcrc>=0.3",
+        "fastcrc>=0.4",
         "prometheus_client>=0.20",
         "service_identity>=24.1",
         "treq>=24.9",

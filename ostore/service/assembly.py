@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import attrs
 
@@ -20,25 +19,12 @@ from ostore.erasure.codec import Codecs
 from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
 from ostore.model.messages import Signer
+from ostore.service.settings import Settings
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock
 
 CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
-
-
-class EngineSettings(Protocol):
-    """What the engine reads of the settings; durations in seconds."""
-
-    data_shards: int
-    parity_shards: int
-    write_quorum: int
-    laggard: float
-    heartbeat: float
-    node_timeout: float
-    locate_timeout: float
-    orphan_grace: float
-    rebuild_delay: float
 
 
 @attrs.frozen
@@ -53,7 +39,7 @@ class Engine:
 
 
 def assemble(
-    settings: EngineSettings,
+    settings: Settings,
     bus: IMessageBus,
     nodes: INodes,
     metadata: IMetadataStore,

@@ -1,0 +1,92 @@
+"""One data node of this process: a storage root, its voice, and the watch over it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from twisted.logger import Logger
+
+from ostore.backends.shards.node import ShardNode
+from ostore.engine.announcing import Announcer
+from ostore.interfaces import IMessageBus
+from ostore.model.messages import Signer
+from ostore.model.nodes import Heartbeat
+from ostore.streaming.clock import Clock
+from ostore.streaming.schedule import Repeated
+
+WATCH = 0.5
+"""Seconds between two looks at the storage root."""
+
+
+class DataMember:
+    """Speaks for one node on the bus and watches its root; owned by the service."""
+
+    def __init__(
+        self,
+        node: ShardNode,
+        bus: IMessageBus,
+        signer: Signer,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        *,
+        heartbeat: float,
+        url: str,
+        zone: str,
+    ) -> None:
+        self.node = node
+        self.bus = bus
+        self._clock = clock
+        self.place = url
+        self._zone = zone
+        self._seq = 0
+        log = Logger()
+
+        def repeated(every: float, work: Callable[[], Awaitable[object]]) -> Repeated:
+            return Repeated(clock, every, work, entropy, log, what="watching a node")
+
+        self._announcer = Announcer(
+            bus,
+            signer,
+            node.node_id,
+            node.store,
+            self._beat,
+            partial(repeated, heartbeat),
+        )
+        self._watch = repeated(WATCH, self._look)
+
+    async def start(self) -> None:
+        """Join the bus; heartbeats and answers begin."""
+        await self.bus.start()
+        await self._announcer.start()
+        self._watch.start()
+
+    async def stop(self) -> None:
+        """Fall silent."""
+        await self._watch.stop()
+        await self._announcer.stop()
+        await self.bus.stop()
+
+    async def _look(self) -> None:
+        before = (self.node.boot, self.node.state)
+        await self.node.check_root()
+        if (self.node.boot, self.node.state) != before:
+            await self._announcer.announce()
+
+    def _beat(self) -> Heartbeat:
+        self._seq += 1
+        node = self.node
+        return Heartbeat(
+            node=node.node_id,
+            boot=node.boot,
+            seq=self._seq,
+            url=self.place,
+            zone=self._zone,
+            free=node.space.free,
+            total=node.space.total,
+            shards=node.shard_count,
+            state=node.state,
+            time=self._clock.wall(),
+            cluster=node.cluster,
+            epoch=node.epoch,
+        )

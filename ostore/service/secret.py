@@ -1,0 +1,41 @@
+"""The cluster secret: a file that only its owner reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ostore.model.errors import Malformed
+from ostore.model.messages import secret_lines
+from ostore.service.failing import StartError
+
+
+def read_or_make(path: str, entropy: Callable[[int], bytes]) -> list[bytes]:
+    """The secrets in that file, which is made (0600) when missing.
+
+    Raises StartError for a file that cannot be used.
+    """
+    try:
+        if not Path(path).exists():
+            _make(path, entropy(32).hex())
+        return secret_lines(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise StartError(
+            f"cluster-secret-file {path} cannot be used ({why}): allowed is a "
+            "readable file with a line of at least 32 characters"
+        ) from error
+    except Malformed as error:
+        raise StartError(f"cluster-secret-file {path}: {error}") from error
+
+
+def _make(path: str, secret: str) -> None:
+    fresh = f"{path}.new"
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(handle, f"{secret}\n".encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    Path(fresh).rename(path)

@@ -1,0 +1,314 @@
+"""`twistd ostore-standalone`: api, data nodes, bus and metadata in one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ostore.backends.bus.memory import MemoryBus
+from ostore.backends.metadata.sqlite import SqliteStore
+from ostore.backends.metadata.writer import ThreadWriter
+from ostore.backends.nodes.local import LocalNodes
+from ostore.backends.shards.files import Files
+from ostore.backends.shards.node import ShardNode
+from ostore.model.errors import OstoreError
+from ostore.model.identity import judge
+from ostore.model.messages import Signer
+from ostore.model.versions import ClusterFacts
+from ostore.service.accesslog import AccessLog
+from ostore.service.assembly import Engine, assemble
+from ostore.service.failing import StartError, fail_start
+from ostore.service.member import DataMember
+from ostore.service.options import RoleOptions, StandaloneOptions
+from ostore.service.secret import read_or_make
+from ostore.service.settings import Settings
+from ostore.streaming.clock import Clock
+from ostore.streaming.pools import ThreadWorkers
+from ostore.streaming.schedule import Repeated
+from ostore.streaming.site import StreamingSite
+from ostore.streaming.tasks import gather, start
+from ostore.web.api.root import Api
+
+ROLE = "ostore-standalone"
+NODE_THREADS = 4
+"""Disk threads of one node."""
+READ_THREADS = 2
+"""Threads for pages of metadata."""
+GRACE = 30.0
+"""Seconds that requests under way have at the stop."""
+MARKS = 60.0
+"""Seconds between two looks at what the metadata calls degraded."""
+BACKLOG = 1024
+
+Options = StandaloneOptions
+
+
+class Standalone(Service):
+    """One process that does it all; twistd starts and stops it.
+
+    It starts from the ground up (root, nodes, metadata, engine, site) and stops the
+    other way round. What cannot start says so in one line and ends the process.
+    """
+
+    def __init__(self, settings: Settings, keys: list[bytes], reactor: Any) -> None:
+        self.settings = settings
+        self.port: IListeningPort | None = None
+        self._keys = keys
+        self._reactor = reactor
+        self._log = Logger()
+        self._undo: list[Callable[[], Any]] = []
+        self._starting: Deferred[None] | None = None
+        self._brakes: list[str] = []
+
+    def startService(self) -> None:
+        """Begin to start; the ready line says when it is done."""
+        super().startService()  # type: ignore[no-untyped-call] # Twisted has none
+        self._starting = start(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, finish what is under way, let everything go."""
+        super().stopService()  # type: ignore[no-untyped-call] # Twisted has none
+        return start(self._stop())
+
+    async def _start(self) -> None:
+        try:
+            await self._rise()
+        except CancelledError:
+            return
+        except (OstoreError, StartError, OSError) as error:
+            fail_start(self._reactor, f"{ROLE}: {error}")
+        except Exception:  # noqa: BLE001 - a defect: its traceback goes to the log
+            self._log.failure("the start failed", Failure())  # type: ignore[no-untyped-call]
+            fail_start(self._reactor, f"{ROLE}: the start failed, see the log")
+
+    async def _stop(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+            await starting
+        while self._undo:
+            outcome = (await gather([_call(self._undo.pop())]))[0]
+            if isinstance(outcome, Exception):
+                self._log.error("while stopping: {error}", error=outcome)
+
+    async def _rise(self) -> None:
+        settings, entropy = self.settings, secrets.token_bytes
+        clock = Clock(self._reactor, time.monotonic, time.time)
+        signer = Signer(self._keys)
+        self._lock()
+        bus, nodes = MemoryBus(clock), LocalNodes()
+        members = await self._data_nodes(bus, signer, clock, nodes)
+        metadata = await self._metadata(clock, members)
+        serving = await self._join(metadata, members)
+        ours = bus.member()
+        engine = assemble(
+            settings,
+            ours,
+            nodes,
+            metadata,
+            signer,
+            clock,
+            entropy,
+            expected=frozenset(member.node.node_id for member in serving),
+            brakes=lambda: list(self._brakes),
+        )
+        await ours.start()
+        self._undo.append(ours.stop)
+        self._undo.append(engine.cluster.stop)
+        for member in serving:
+            self._undo.append(member.stop)
+            await member.start()
+        await engine.cluster.start()
+        while not engine.cluster.settled:
+            await clock.sleep(0.01)
+        self._undo.append(engine.putting.stop)
+        if settings.repair:
+            await self._repairs(engine, clock)
+        await self._serve(engine, clock)
+
+    def _lock(self) -> None:
+        path = os.path.join(self.settings.storage_root, "lock")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._undo.append(lambda: os.close(handle))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartError(
+                f"storage-root {self.settings.storage_root} is in use by another "
+                "process: allowed is a root of one's own"
+            ) from error
+
+    async def _data_nodes(
+        self, bus: MemoryBus, signer: Signer, clock: Clock, nodes: LocalNodes
+    ) -> list[DataMember]:
+        members = []
+        for number in range(1, self.settings.nodes + 1):
+            place = f"nodes/{number}"
+            node = ShardNode(
+                os.path.join(self.settings.storage_root, place),
+                Files(),
+                ThreadWorkers(self._reactor, NODE_THREADS, place),
+                clock,
+                secrets.token_bytes,
+                durable=self.settings.durability == "strict",
+            )
+            await node.start()
+            self._undo.append(node.stop)
+            nodes.add(node.node_id, node.store, place)
+            member = DataMember(
+                node,
+                bus.member(),
+                signer,
+                clock,
+                secrets.token_bytes,
+                heartbeat=self.settings.heartbeat,
+                url=place,
+                zone=place,
+            )
+            members.append(member)
+        return members
+
+    async def _metadata(self, clock: Clock, members: list[DataMember]) -> SqliteStore:
+        path = self.settings.metadata
+        if not Path(path).exists():
+            self._judge(None, members)
+        workers = ThreadWorkers(self._reactor, READ_THREADS, "metadata")
+        workers.start()
+        self._undo.append(workers.stop)
+        store = SqliteStore(
+            path,
+            clock,
+            workers,
+            ThreadWriter(self._reactor),
+            durable=self.settings.durability == "strict",
+        )
+        await store.start()
+        self._undo.append(store.stop)
+        return store
+
+    async def _join(
+        self, metadata: SqliteStore, members: list[DataMember]
+    ) -> list[DataMember]:
+        """Give every root the cluster's id; gives the members that belong to it."""
+        known = await metadata.cluster()
+        verdict = self._judge(known, members)
+        self._brakes.extend(verdict.brakes)
+        if verdict.create:
+            fresh = ClusterFacts(secrets.token_hex(16), 1)
+            known = await metadata.create_cluster(fresh)
+        assert known is not None
+        by_path = {member.place: member for member in members}
+        for path in verdict.adopt:
+            await by_path[path].node.adopt(known.id, known.epoch)
+        return [m for m in members if m.place not in verdict.foreign]
+
+    def _judge(self, known: ClusterFacts | None, members: list[DataMember]) -> Any:
+        roots = {
+            member.place: ClusterFacts(member.node.cluster, member.node.epoch)
+            if member.node.cluster
+            else None
+            for member in members
+        }
+        verdict = judge(known, roots)
+        if verdict.refuse:
+            raise StartError(f"metadata {self.settings.metadata}: {verdict.refuse}")
+        return verdict
+
+    async def _repairs(self, engine: Engine, clock: Clock) -> None:
+        marks = Repeated(
+            clock,
+            MARKS,
+            engine.mending.read_marks,
+            secrets.token_bytes,
+            self._log,
+            what="reading degraded marks",
+        )
+        await engine.mending.start()
+        self._undo.append(engine.mending.stop)
+        marks.start()
+        self._undo.append(marks.stop)
+        marks.now()
+
+    async def _serve(self, engine: Engine, clock: Clock) -> None:
+        settings = self.settings
+        access = AccessLog(os.path.join(settings.storage_root, "access.log"))
+        self._undo.append(access.close)
+        flushing = Repeated(
+            clock, 1.0, _later(access.flush), secrets.token_bytes, self._log
+        )
+        flushing.start()
+        self._undo.append(flushing.stop)
+        api = Api(
+            engine.store, clock, access.write, require_digest=settings.require_digest
+        )
+        site = StreamingSite(api, clock, secrets.token_bytes)
+        address = settings.listen
+        try:
+            port = self._reactor.listenTCP(
+                address.port, site, BACKLOG, interface=address.host
+            )
+        except CannotListenError as error:
+            raise StartError(
+                f"listen {address} cannot be used ({error.socketError.strerror}): "
+                "allowed is a free address of this machine"
+            ) from error
+        self.port = port
+
+        async def close() -> None:
+            site.stop_accepting()
+            await port.stopListening()
+            await site.drain(GRACE)
+
+        self._undo.append(close)
+        host = port.getHost()
+        shown = f"[{host.host}]" if ":" in host.host else host.host
+        _say(f"{ROLE} ready on http://{shown}:{host.port}")
+
+
+async def _call(undo: Callable[[], Any]) -> None:
+    outcome = undo()
+    if outcome is not None:
+        await outcome
+
+
+def _later(work: Callable[[], None]) -> Callable[[], Any]:
+    async def run() -> None:
+        work()
+
+    return run
+
+
+def _say(line: str) -> None:
+    """To standard output, whatever the log goes to."""
+    if sys.__stdout__ is not None:
+        print(line, file=sys.__stdout__, flush=True)
+
+
+def makeService(options: RoleOptions) -> Standalone:
+    """The service that the options describe. Raises StartError."""
+    from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd till now
+
+    settings = options.settings
+    root = settings.storage_root
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"storage-root {root} cannot be made ({error.strerror}): allowed is a "
+            "folder that can be written"
+        ) from error
+    keys = read_or_make(settings.cluster_secret_file, secrets.token_bytes)
+    return Standalone(settings, keys, reactor)
