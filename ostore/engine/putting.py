@@ -13,6 +13,7 @@ from ostore.engine.cluster import Cluster
 from ostore.engine.recording import Recording
 from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
+from ostore.engine.turns import Turns
 from ostore.erasure.codec import Codecs
 from ostore.erasure.encoder import Encoder
 from ostore.erasure.framing import Frame
@@ -146,15 +147,29 @@ class Put:
                 raise DigestMismatch(
                     "the body's SHA-256 differs from the Digest that came with it"
                 )
-            layout = self._encoder.layout()
             self._machine.commit()
-            version = await self._known(hash, size) or await self._new(hash, layout)
+            if self._fanout is None:
+                version = await self._keep(hash, size)
+            else:
+                version = await self._house.turns.run(
+                    hash, lambda: self._keep(hash, size)
+                )
             self._machine.keep()
         finally:
             self._machine.drop()
             for each in self._uploads.values():
                 await each.abort()
         return version
+
+    async def _keep(self, hash: str, size: int) -> Version:
+        """Refer to what is there, or name what was sent.
+
+        Shards of a small content go where its hash says, so that equal ones meet on
+        their names. Those of a large one lie where chance put them before the hash was
+        known: equal ones take turns here, and all but the first find a known content.
+        """
+        layout = self._encoder.layout()
+        return await self._known(hash, size) or await self._new(hash, layout)
 
     async def _receive(self, body: Body) -> int:
         """Take in the whole body; from its second stripe on it goes to the nodes."""
@@ -377,6 +392,7 @@ class Putting:
         self.budget = budget
         self.coding = coding
         self.given_up = 0
+        self.turns = Turns()
         self.tasks = Tasks(Logger())
 
     async def put(self, request: PutRequest, body: Body) -> Version:
