@@ -30,6 +30,7 @@ from ostore.model.messages import Signer
 from ostore.model.versions import ClusterFacts
 from ostore.service.accesslog import AccessLog
 from ostore.service.assembly import Engine, assemble
+from ostore.service.entropy import Entropy
 from ostore.service.failing import StartError, fail_start
 from ostore.service.member import DataMember
 from ostore.service.options import RoleOptions, StandaloneOptions
@@ -67,6 +68,7 @@ class Standalone(Service):
         self.settings = settings
         self.port: IListeningPort | None = None
         self._keys = keys
+        self._entropy = Entropy()
         self._reactor = reactor
         self._log = Logger()
         self._undo: list[Callable[[], Any]] = []
@@ -105,7 +107,7 @@ class Standalone(Service):
                 self._log.error("while stopping: {error}", error=outcome)
 
     async def _rise(self) -> None:
-        settings, entropy = self.settings, secrets.token_bytes
+        settings, entropy = self.settings, self._entropy
         clock = Clock(self._reactor, time.monotonic, time.time)
         signer = Signer(self._keys)
         self._lock()
@@ -162,7 +164,7 @@ class Standalone(Service):
                 Files(),
                 ThreadWorkers(self._reactor, NODE_THREADS, place),
                 clock,
-                secrets.token_bytes,
+                self._entropy,
                 durable=self.settings.durability == "strict",
             )
             await node.start()
@@ -173,7 +175,7 @@ class Standalone(Service):
                 bus.member(),
                 signer,
                 clock,
-                secrets.token_bytes,
+                self._entropy,
                 heartbeat=self.settings.heartbeat,
                 url=place,
                 zone=place,
@@ -232,7 +234,7 @@ class Standalone(Service):
             clock,
             MARKS,
             engine.mending.read_marks,
-            secrets.token_bytes,
+            self._entropy,
             self._log,
             what="reading degraded marks",
         )
@@ -246,15 +248,13 @@ class Standalone(Service):
         settings = self.settings
         access = AccessLog(os.path.join(settings.storage_root, "access.log"))
         self._undo.append(access.close)
-        flushing = Repeated(
-            clock, 1.0, _later(access.flush), secrets.token_bytes, self._log
-        )
+        flushing = Repeated(clock, 1.0, _later(access.flush), self._entropy, self._log)
         flushing.start()
         self._undo.append(flushing.stop)
         api = Api(
             engine.store, clock, access.write, require_digest=settings.require_digest
         )
-        site = StreamingSite(api, clock, secrets.token_bytes)
+        site = StreamingSite(api, clock, self._entropy)
         address = settings.listen
         try:
             port = self._reactor.listenTCP(
