@@ -171,7 +171,10 @@ class IShardSink(Interface):
         """
 
     async def abort() -> None:
-        """Drop the temporary. Idempotent; never raises; fine after commit."""
+        """Drop the temporary. Idempotent; never raises; fine after commit.
+
+        It goes on when the caller is cancelled: a caller may bound its wait.
+        """
 
 
 class IFrameStream(Interface):

@@ -90,14 +90,20 @@ class Incoming:
         await shielded(self._busy)
 
     async def abort(self) -> None:
-        """Drop the temporary, once nothing is under way in it."""
+        """Drop the temporary, once nothing is under way in it.
+
+        That goes on when the caller is cancelled.
+        """
         self._error = self._error or NodeUnreachable("the write was given up")
+        await shielded(self._abort())
+
+    async def _abort(self) -> None:
         if self._busy is not None:
             with suppress(ShardError):
                 await shielded(self._busy)
         fd, self._fd = self._fd, None
         if fd is not None:
-            await shielded(self._workers.run(self._drop, fd))
+            await self._workers.run(self._shelf.give_up, fd, self._upload)
 
     async def _write(self, fd: int, parts: list[Buffer], offset: int, end: int) -> None:
         try:
@@ -131,7 +137,3 @@ class Incoming:
         if self._fd is None:
             raise ShardRefused("this temporary has ended")
         return self._fd
-
-    def _drop(self, fd: int) -> None:
-        self._shelf.close(fd)
-        self._shelf.drop(self._upload)

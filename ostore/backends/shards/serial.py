@@ -31,6 +31,27 @@ async def shielded(work: Awaitable[T]) -> T:
     return await waiting
 
 
+async def handed_over(work: Awaitable[T], undo: Callable[[T], object]) -> T:
+    """What `work` gives; it goes to `undo` when the caller was cancelled meanwhile.
+
+    For what somebody has to close: a worker thread opens it whoever still wants it.
+    """
+    waiting: Deferred[T] = Deferred()
+
+    def done(result: T) -> None:
+        if waiting.called:
+            undo(result)
+        else:
+            waiting.callback(result)
+
+    def failed(failure: Failure) -> None:
+        if not waiting.called:
+            waiting.errback(failure)
+
+    _ = start(work).addCallbacks(done, failed)
+    return await waiting
+
+
 class Serial:
     """Lets work on one key wait for the work on it before; keys do not wait for others.
 

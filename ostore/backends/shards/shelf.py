@@ -61,11 +61,7 @@ class Shelf:
     def create(self, upload: str) -> int:
         """A new temporary, open. Raises ShardRefused when the upload has one."""
         self._root.check()
-        with on_disk():
-            try:
-                return self.disk.create(self.disk.paths.upload(upload))
-            except FileExistsError:
-                raise ShardRefused("there is a temporary of this upload") from None
+        return self._create(upload)
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
         """Write at `offset`; with an `end`, reserve the room up to there before."""
@@ -92,7 +88,7 @@ class Shelf:
 
     def put(self, upload: str, parts: Sequence[Buffer], naming: Naming) -> int | None:
         """Write and name a whole file; no temporary stays when that fails."""
-        fd = self.create(upload)
+        fd = self._create(upload)
         try:
             self.write(fd, parts, 0, 0)
             return self.name(fd, upload, naming)
@@ -133,6 +129,11 @@ class Shelf:
         """Remove a temporary, as far as the disk lets it be removed."""
         with suppress(OSError):
             self.disk.drop(self.disk.paths.upload(upload))
+
+    def give_up(self, fd: int, upload: str) -> None:
+        """Close a temporary and remove it."""
+        self.close(fd)
+        self.drop(upload)
 
     def close(self, fd: int) -> None:
         """Give up a descriptor."""
@@ -262,6 +263,13 @@ class Shelf:
             )
         except FileNotFoundError:
             return None
+
+    def _create(self, upload: str) -> int:
+        with on_disk():
+            try:
+                return self.disk.create(self.disk.paths.upload(upload))
+            except FileExistsError:
+                raise ShardRefused("there is a temporary of this upload") from None
 
     def _in_time(self, naming: Naming) -> None:
         if naming.deadline is not None and self._wall() > naming.deadline:

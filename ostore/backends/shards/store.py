@@ -19,7 +19,7 @@ from ostore.backends.shards.paths import checked_hash, checked_id
 from ostore.backends.shards.reading import Reader, open_source
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.scan import Scan
-from ostore.backends.shards.serial import Serial
+from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Naming, Shelf
 from ostore.erasure.draft import ShardDraft
 from ostore.erasure.framing import Frame
@@ -37,7 +37,7 @@ from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.model.nodes import Space
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
-from ostore.streaming.tasks import Tasks
+from ostore.streaming.tasks import Tasks, start
 
 PARTS = 512
 """Most buffers given to one write; the kernel takes 1024."""
@@ -134,7 +134,11 @@ class ShardStore:
         """A temporary shard."""
         checked_id(upload)
         self._root.admit()
-        fd = await self._workers.run(self._shelf.create, upload)
+
+        def undo(fd: int) -> None:
+            _ = start(self._workers.run(self._shelf.give_up, fd, upload))
+
+        fd = await handed_over(self._workers.run(self._shelf.create, upload), undo)
         return Incoming(upload, fd, self._shelf, self._workers, self)
 
     async def put_small(
@@ -204,7 +208,10 @@ class ShardStore:
             raise ShardMissing("there is no such shard here")
         now = self._clock.wall()
         try:
-            opened = await self._workers.run(open_source, self._files, path, key, now)
+            opened = await handed_over(
+                self._workers.run(open_source, self._files, path, key, now),
+                lambda late: late.source.close(),
+            )
         except (ShardMissing, ShardRotten):
             await self._serial.run(key.hash, lambda: self._doubt(key))
             raise
