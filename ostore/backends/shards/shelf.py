@@ -61,7 +61,11 @@ class Shelf:
     def create(self, upload: str) -> int:
         """A new temporary, open. Raises ShardRefused when the upload has one."""
         self._root.check()
-        return self._create(upload)
+        with on_disk():
+            try:
+                return self.disk.create(self.disk.paths.upload(upload))
+            except FileExistsError:
+                raise ShardRefused("there is a temporary of this upload") from None
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
         """Write at `offset`; with an `end`, reserve the room up to there before."""
@@ -88,7 +92,7 @@ class Shelf:
 
     def put(self, upload: str, parts: Sequence[Buffer], naming: Naming) -> int | None:
         """Write and name a whole file; no temporary stays when that fails."""
-        fd = self._create(upload)
+        fd = self.create(upload)
         try:
             self.write(fd, parts, 0, 0)
             return self.name(fd, upload, naming)
@@ -107,7 +111,8 @@ class Shelf:
         disk, key = self.disk, naming.key
         temporary, target = disk.paths.upload(upload), disk.paths.shard(key)
         with on_disk():
-            disk.files.touch(fd, self._wall() - naming.age)
+            if naming.age:  # else the age is that of the last write: none
+                disk.files.touch(fd, self._wall() - naming.age)
             disk.sync(fd)
             self._in_time(naming)
             discarded = None
@@ -263,13 +268,6 @@ class Shelf:
             )
         except FileNotFoundError:
             return None
-
-    def _create(self, upload: str) -> int:
-        with on_disk():
-            try:
-                return self.disk.create(self.disk.paths.upload(upload))
-            except FileExistsError:
-                raise ShardRefused("there is a temporary of this upload") from None
 
     def _in_time(self, naming: Naming) -> None:
         if naming.deadline is not None and self._wall() > naming.deadline:
