@@ -1,0 +1,62 @@
+"""What the pages say that can be checked against the code and the checkout."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ostore.model.names import MAX_NAME
+from ostore.streaming.problem import TABLE
+from ostore.web.api.kept import MAX_KEPT
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
+
+_LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that a page's headings get."""
+    plain = (re.sub(r"[^\w\- ]", "", h.lower()) for h in _HEADING.findall(text))
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+class PageTests(SynchronousTestCase):
+    """README, CHANGELOG and docs/."""
+
+    def test_links(self) -> None:
+        """Every relative link leads to a file, and to a heading where it names one."""
+        checked, wrong = 0, []
+        for page in PAGES:
+            for target, anchor in _LINK.findall(page.read_text("utf-8")):
+                if target.startswith("http"):
+                    continue
+                checked += 1
+                there = page.parent / target if target else page
+                if not there.exists():
+                    wrong.append((page.name, target))
+                elif anchor and anchor not in anchors(there.read_text("utf-8")):
+                    wrong.append((page.name, f"{target}#{anchor}"))
+        self.assertEqual(wrong, [])
+        self.assertGreater(checked, 10)
+
+    def test_every_page_is_reachable(self) -> None:
+        """README leads to every page of docs/."""
+        text = (CHECKOUT / "README.md").read_text("utf-8")
+        for page in CHECKOUT.glob("docs/*.md"):
+            self.assertIn(f"(docs/{page.name})", text)
+
+    def test_problems(self) -> None:
+        """docs/http.md has a row for each problem type, with its status."""
+        text = (CHECKOUT / "docs/http.md").read_text("utf-8")
+        for _, status, slug, _ in TABLE:
+            self.assertIn(f"| {status} | `{slug}` |", text)
+
+    def test_limits(self) -> None:
+        """docs/http.md gives the limits that the code has."""
+        text = (CHECKOUT / "docs/http.md").read_text("utf-8")
+        self.assertIn(f"| name | 1 to {MAX_NAME} bytes |", text)
+        self.assertIn(f"| kept headers | {MAX_KEPT} bytes", text)
