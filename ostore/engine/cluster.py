@@ -34,6 +34,7 @@ class _Ask:
     hash: str
     census: Census
     reading: bool
+    thorough: bool
     ended: Deferred[None]
     timers: list[IDelayedCall] = attrs.field(factory=list)
     late: bool = False
@@ -122,13 +123,16 @@ class Cluster:
         """The node missed a locate or refused a connection."""
         self.members = self.members.suspect(node, self._clock.monotonic())
 
-    async def locate(self, hash: str, *, reading: bool = False) -> Census:
+    async def locate(
+        self, hash: str, *, reading: bool = False, thorough: bool = False
+    ) -> Census:
         """Ask all nodes what they hold of a content.
 
         Ends when all k+m shards of a layout are known, when every live node that is
         not suspect has answered, or at the time-out. A reader also waits for
         suspects while fewer than k shards are known, and not for the last answers
-        once k are. Live nodes that let the time-out pass become suspect.
+        once k are. A `thorough` asker waits for every live node, suspects too. Live
+        nodes that let the time-out pass become suspect.
         """
         now = self._clock.monotonic()
         live = self.members.live(now)
@@ -140,7 +144,7 @@ class Cluster:
             return census
         self.locates += 1
         number = self._entropy(16).hex()
-        ask = self._asks[number] = _Ask(hash, census, reading, Deferred())
+        ask = self._asks[number] = _Ask(hash, census, reading, thorough, Deferred())
         ask.timers.append(self._clock.call_later(self._timeout, self._too_late, ask))
         question = Locate(
             hash=hash,
@@ -200,14 +204,19 @@ class Cluster:
         message = self._open(body)
         if isinstance(message, Heartbeat):
             self.members = self.members.heard(message, self._clock.monotonic())
+        elif message is not None:
+            self.dropped += 1
 
     def _answered(self, body: bytes) -> None:
         message = self._open(body)
-        if not isinstance(message, Answer):
+        if message is None:
+            return
+        if not isinstance(message, Answer) or message.node not in self.members.by_id:
+            self.dropped += 1
             return
         ask = self._asks.get(message.id)
-        if ask is None or message.node not in self.members.by_id:
-            return
+        if ask is None:
+            return  # late: the others had said enough
         facts = tuple(
             ShardFacts(ask.hash, index, layout, 0, 0.0)
             for index, layout in message.shards
@@ -219,6 +228,8 @@ class Cluster:
         census = ask.census
         if census.whole() or not census.silent:
             ask.finish()
+        elif ask.thorough:
+            return
         elif not ask.reading:
             if census.done():
                 ask.finish()

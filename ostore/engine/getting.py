@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ostore.engine.cluster import Cluster
 from ostore.engine.reading import StripeReader
@@ -16,6 +16,7 @@ from ostore.model.census import Census, Standing
 from ostore.model.errors import ShardError, TooFewShards
 from ostore.model.versions import Version
 from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import gather
 
 
 class ByteStream:
@@ -97,6 +98,14 @@ class Getting:
         """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
         if begin >= stop:
             return ByteStream(None, None)
+        try:
+            return await self._read(version, begin, stop)
+        except TooFewShards:
+            if not await self._restore(version.hash):
+                raise
+        return await self._read(version, begin, stop)
+
+    async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
         last: Exception | None = None
         for standing in await self._standings(version.hash):
             reader = self.reader(version.hash, standing)
@@ -128,37 +137,43 @@ class Getting:
     async def _standings(self, hash: str) -> Sequence[Standing]:
         """Readable layouts, best first; asks again until the time-out."""
         deadline = self._clock.monotonic() + self._timeout
-        restored = False
         while True:
             census = await self._cluster.locate(hash, reading=True)
             readable = [s for s in census.standings() if s.readable]
             if readable:
                 self._note(hash, census, readable[0])
                 return readable
-            if not restored:
-                restored = True
-                if await self._restore(hash, census.asked):
-                    continue
             if self._clock.monotonic() >= deadline or (
                 census.certain and self._cluster.settled
             ):
                 raise TooFewShards(self._why(census))
             await self._clock.sleep(min(0.1, self._timeout / 4))
 
-    async def _restore(self, hash: str, nodes: Iterable[str]) -> bool:
-        found = False
-        for node in nodes:
+    async def _restore(self, hash: str) -> bool:
+        """Bring back what lies in garbage; whether any node holds shards now."""
+
+        async def restore(node: str) -> bool:
             try:
                 holding = await self._clock.within(
                     self._timeout, self._nodes.store(node).restore(hash)
                 )
             except (ShardError, TimedOut):
-                continue
-            found = found or bool(holding.shards)
+                return False
+            return bool(holding.shards)
+
+        found = False
+        for outcome in await gather(
+            restore(member.beat.node) for member in self._cluster.live()
+        ):
+            if isinstance(outcome, Exception):
+                raise outcome
+            found = found or outcome
         return found
 
     def _note(self, hash: str, census: Census, best: Standing) -> None:
-        if best.missing:
+        """Queue what is surely missing, not what silent nodes may hold."""
+        silent = len(census.silent | census.unsure)
+        if len(best.missing) > silent:
             self._repairs.found(hash, best.layout, dict.fromkeys(best.missing, ""))
 
     def _why(self, census: Census) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ostore.engine.cluster import Cluster
 from ostore.engine.getting import Getting
 from ostore.engine.reading import StripeReader
 from ostore.engine.repairs import Repair, Repairs
 from ostore.erasure.decoder import rebuild
+from ostore.erasure.framing import Frame, Table
 from ostore.interfaces import IMetadataStore, INodes, IShardSink
 from ostore.model.census import Census, Standing
-from ostore.model.errors import OstoreError, ShardError
+from ostore.model.errors import NodeUnreachable, OstoreError, ShardError, ShardRotten
 from ostore.model.healing import Plan, plan
 from ostore.model.layouts import ShardKey
 from ostore.model.placement import rank
@@ -73,6 +77,7 @@ class Mending:
     async def start(self) -> None:
         """Begin to drain; `read_marks` brings in what was written degraded."""
         self._repairs.wake = self._wake
+        self._wake()
 
     async def stop(self) -> None:
         """Drop what is under way; temporaries go, nothing named is touched."""
@@ -156,37 +161,51 @@ class Mending:
         try:
             for index, node in todo.targets.items():
                 sinks[index] = await self._step(
-                    self._nodes.store(node).create(self._entropy(16).hex())
+                    node, self._nodes.store(node).create(self._entropy(16).hex())
                 )
             wanted = sorted(sinks)
             for number in range(len(table)):
-                frames = await reader.blocks(number)
-                blocks = {index: frame.block for index, frame in frames.items()}
-                made = rebuild(
-                    number,
-                    table.row(number),
-                    reader.geometry,
-                    reader.codec,
-                    blocks,
-                    wanted,
-                )
+                made = await self._coded(reader, table, number, wanted)
                 for index, frame in zip(wanted, made, strict=True):
-                    await self._step(sinks[index].write(frame))
+                    await self._step(todo.targets[index], sinks[index].write(frame))
             if await self._metadata.content(repair.hash) is None:
                 return
             for index, sink in sinks.items():
                 key = ShardKey(repair.hash, index, repair.layout.id)
                 deadline = self._clock.wall() + STEP
                 await self._step(
-                    sink.commit(key, standing.layout, deadline, standing.oldest)
+                    todo.targets[index],
+                    sink.commit(key, standing.layout, deadline, standing.oldest),
                 )
                 self.mended += 1
         finally:
-            await gather(sink.abort() for sink in sinks.values())
+            with suppress(TimedOut):
+                await self._clock.within(
+                    STEP, gather(sink.abort() for sink in sinks.values())
+                )
 
-    async def _step(self, work: Awaitable[T]) -> T:
-        """One step towards one node, bounded in time."""
-        return await self._clock.within(STEP, work)
+    async def _coded(
+        self, reader: StripeReader, table: Table, number: int, wanted: Sequence[int]
+    ) -> Sequence[Frame]:
+        """The frames of one stripe for those shards, from any k that agree."""
+        frames = await reader.blocks(number)
+        blocks = {index: frame.block for index, frame in frames.items()}
+        how = (number, table.row(number), reader.geometry, reader.codec)
+        try:
+            return rebuild(*how, blocks, wanted)
+        except ShardRotten:
+            return rebuild(*how, await reader.agreeing(number, blocks), wanted)
+
+    async def _step(self, node: str, work: Awaitable[T]) -> T:
+        """One step on a node that is to take a shard, bounded in time.
+
+        One that fails is suspect: the next try may choose another.
+        """
+        try:
+            return await self._clock.within(STEP, work)
+        except (NodeUnreachable, TimedOut):
+            self._cluster.suspect(node)
+            raise
 
     def _wake(self) -> None:
         """Look at the queue in a moment, or when the next repair is due."""
@@ -207,15 +226,20 @@ class Mending:
             self._wake()
 
     async def _try(self, repair: Repair) -> None:
+        done = False
         try:
             done = await self.mend(repair)
+        except CancelledError:
+            raise
         except (OstoreError, TimedOut) as error:
-            done = False
             self.failed += 1
             self._log.warn(
                 "{hash} not mended yet: {error}", hash=repair.hash, error=str(error)
             )
+        except Exception:  # noqa: BLE001 - logged; the repairs behind it go on
+            self.failed += 1
+            self._log.failure("{hash} not mended", Failure(), hash=repair.hash)  # type: ignore[no-untyped-call]  # Twisted's
         if not done:
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2**repair.tries)
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(repair.tries, 16))
             self._repairs.again(repair, self._clock.monotonic() + wait)
-        self._clock.call_later(0, self._wake)
+        self._wake()

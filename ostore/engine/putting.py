@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import attrs
@@ -35,9 +36,9 @@ from ostore.model.placement import place
 from ostore.model.uploading import Facts, upload
 from ostore.model.versions import NO_HEADERS, NewVersion, Version
 from ostore.streaming.budget import Budget
-from ostore.streaming.clock import Clock
+from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.fanout import Fanout, QuorumLost
-from ostore.streaming.tasks import Tasks
+from ostore.streaming.tasks import Tasks, gather
 
 S = TypeVar("S")
 
@@ -148,18 +149,33 @@ class Put:
                     "the body's SHA-256 differs from the Digest that came with it"
                 )
             self._machine.commit()
-            if self._fanout is None:
-                version = await self._keep(hash, size)
-            else:
-                version = await self._house.turns.run(
-                    hash, lambda: self._keep(hash, size)
-                )
+            version = await self._house.made_before(self._request)
+            if version is None:
+                version = await self._keep_in_turn(hash, size)
             self._machine.keep()
         finally:
             self._machine.drop()
-            for each in self._uploads.values():
-                await each.abort()
+            await self._clean()
         return version
+
+    async def _clean(self) -> None:
+        """Remove the temporaries; a node that hangs does so without being waited for.
+
+        Those that were left out are being removed already.
+        """
+        if self._fanout is None:
+            return
+        house, standing = self._house, self._fanout.standing
+        with suppress(TimedOut):
+            await house.clock.within(
+                house.coding.laggard,
+                gather(self._uploads[index].abort() for index in standing),
+            )
+
+    async def _keep_in_turn(self, hash: str, size: int) -> Version:
+        if self._fanout is None:
+            return await self._keep(hash, size)
+        return await self._house.turns.run(hash, lambda: self._keep(hash, size))
 
     async def _keep(self, hash: str, size: int) -> Version:
         """Refer to what is there, or name what was sent.
@@ -215,10 +231,16 @@ class Put:
             for each in house.cluster.candidates()
             if each.writable and not each.suspect and each.id not in taken
         ]
+
+        async def create(node: str) -> IShardSink:
+            try:
+                return await house.nodes.store(node).create(name)
+            except NodeUnreachable:
+                house.cluster.suspect(node)
+                raise
+
         self._uploads = {
-            index: ShardUpload(
-                index, node, spares, lambda node: house.nodes.store(node).create(name)
-            )
+            index: ShardUpload(index, node, spares, create)
             for index, node in nodes.items()
         }
         self._fanout = house.fan(self._uploads, self._left_out)
@@ -264,10 +286,12 @@ class Put:
 
     async def _mend(self, hash: str, version: Version) -> None:
         """The shards relied on went away: store the body, or take the version back."""
-        house = self._house
+        house, layout = self._house, self._encoder.layout()
         try:
-            await self._store(hash, self._encoder.layout())
-        except Unavailable:
+            await self._store(hash, layout)
+            if missing := self._facts.missing(layout):
+                house.repairs.found(hash, layout, dict.fromkeys(missing, ""))
+        except OstoreError:
             if await house.recording.take_back(version):
                 raise
             raise OutcomeUnknown(
@@ -281,9 +305,10 @@ class Put:
         begun = house.clock.monotonic()
         await self._store(hash, layout)
         slow = house.clock.monotonic() - begun > house.coding.grace / 4
-        if slow:
-            await self._renewed(hash, layout)
         missing = self._facts.missing(layout)
+        if slow:
+            present = await self._renewed(hash, layout)
+            missing = tuple(i for i in range(layout.shards) if i not in present)
         version = await self._record(hash, layout, missing)
         if slow:
             await self._renewed(hash, layout, version)
@@ -291,13 +316,13 @@ class Put:
 
     async def _renewed(
         self, hash: str, layout: Layout, version: Version | None = None
-    ) -> None:
+    ) -> Mapping[int, str]:
         """The commits took so long that an orphan hunter may have met them."""
         house = self._house
         standing = (await house.cluster.locate(hash)).standing(layout.id)
         present = {} if standing is None else await house.renewing.renew(hash, standing)
         if len(present) >= house.coding.quorum:
-            return
+            return present
         if version is not None and not await house.recording.take_back(version):
             raise OutcomeUnknown("the version may yet appear")
         raise Unavailable("the nodes took too long to keep the content")
@@ -318,18 +343,18 @@ class Put:
     async def _store_small(self, hash: str, layout: Layout) -> None:
         house = self._house
         deadline = house.clock.wall() + COMMIT_TIME
-        fanout = house.fan(house.place(hash), lambda *_: None)
+
+        def left_out(index: int, node: str, error: Exception) -> None:
+            house.given_up += 1
+            if isinstance(error, NodeUnreachable):
+                house.cluster.suspect(node)
+
+        fanout = house.fan(house.place(hash), left_out)
 
         async def put(index: int, node: str) -> None:
             frames = self._small[index : index + 1]
             key = ShardKey(hash, index, layout.id)
-            try:
-                await house.nodes.store(node).put_small(
-                    key, layout, frames, deadline, 0.0
-                )
-            except NodeUnreachable:
-                house.cluster.suspect(node)
-                raise
+            await house.nodes.store(node).put_small(key, layout, frames, deadline, 0.0)
             self._machine.named(index)
 
         try:
@@ -402,17 +427,25 @@ class Putting:
         as the newest version can tell already.
         """
         self.place("")
-        if request.condition != WriteCondition():
+        conditional = request.condition != WriteCondition()
+        if conditional and await self.made_before(request) is None:
             latest = await self._metadata.latest(request.bucket, request.name)
-            repeat = latest is not None and latest.put_id == request.put_id
             absent = latest is None or latest.deleted
-            if not repeat:
-                request.condition.check(None if absent or not latest else latest.hash)
+            request.condition.check(None if absent or not latest else latest.hash)
         return await Put(self, request).run(body)
 
+    async def made_before(self, request: PutRequest) -> Version | None:
+        """The version that an earlier try of this very request made."""
+        if request.put_id is None:
+            return None
+        return await self._metadata.by_put_id(
+            request.bucket, request.name, request.put_id
+        )
+
     async def stop(self) -> None:
-        """Wait for what is being cleaned up."""
-        await self.tasks.idle()
+        """Wait for what is being cleaned up, but not long for a node that hangs."""
+        with suppress(TimedOut):
+            await self.clock.within(STALL, self.tasks.idle())
 
     def place(self, key: str) -> dict[int, str]:
         """Index -> node for a new content. Raises TooFewNodes or NoSpace."""

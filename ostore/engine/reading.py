@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, combinations, islice
+from typing import Generic, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,8 +30,14 @@ from ostore.model.layouts import ShardKey
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import start
 
+T = TypeVar("T")
+
 STALL = 10.0
 """Seconds without enough blocks after which a read gives up."""
+PATIENCE = 1.0
+"""Seconds for each shard that is asked while it is found out which one lies."""
+TRIES = 1000
+"""Choices of k blocks that are tried for that."""
 
 
 @attrs.define(eq=False)
@@ -51,14 +59,15 @@ class _Tap:
 
 
 @attrs.define(eq=False)
-class _Round:
-    """One stripe's blocks as they come in."""
+class _Round(Generic[T]):
+    """One step of k sources: what came by index, what failed, since when."""
 
-    stripe: int
+    fetch: Callable[[_Tap], Awaitable[T]]
     begun: float
-    frames: dict[int, Frame] = attrs.field(factory=dict)
+    came: dict[int, T] = attrs.field(factory=dict)
     failures: list[tuple[Source, ShardError]] = attrs.field(factory=list)
     news: Deferred[None] | None = None
+    looked: bool = False
 
     def tell(self) -> None:
         """Something came or failed: wake whoever waits for it."""
@@ -97,18 +106,12 @@ class StripeReader:
         self._taps: dict[Source, _Tap] = {}
         self._table: Table | None = None
         self._stop = 0
-        self._closed = False
 
     async def table(self) -> Table:
-        """The stripe table, from the first shard that opens. Raises TooFewShards."""
-        for source in self._download.start():
-            if self._table is None:
-                await self._first(source)
-        while self._table is None:
-            source_or_none = self._download.more()
-            if source_or_none is None:
-                raise TooFewShards("too few shards of the content are within reach")
-            await self._first(source_or_none)
+        """The stripe table, once k shards are open. Raises TooFewShards."""
+        if self._table is None:
+            opened = await self._enough(self._open)
+            self._table = next(iter(opened.values())).table
         return self._table
 
     def until(self, stop: int) -> None:
@@ -117,39 +120,49 @@ class StripeReader:
 
     async def blocks(self, stripe: int) -> dict[int, Frame]:
         """At least k frames of that stripe by index. Raises TooFewShards."""
-        table = self._table or await self.table()
-        turn = _Round(stripe, self._clock.monotonic())
-        for source in self._download.start():
-            self._ask(turn, source, table)
-        while len(turn.frames) < self.layout.data:
-            if turn.failures:
-                await self._replace(turn, table)
-            elif any(tap.running for tap in self._taps.values()):
-                await self._wait(turn, table)
-            else:
-                raise TooFewShards("too few shards of the content are within reach")
-        for source, error in turn.failures:
-            await self._lost(source, error)
-        for tap in [t for t in self._taps.values() if t.running is not None]:
-            self._download.late(tap.source)
-            del self._taps[tap.source]
-            await tap.close()
-        return turn.frames
+        row = (await self.table()).row(stripe)
+        return await self._enough(lambda tap: self._frame(tap, stripe, row))
 
     async def stripe(self, number: int) -> Sequence[Buffer]:
         """The raw bytes of one stripe, in pieces. Raises TooFewShards."""
         frames = await self.blocks(number)
-        assert self._table is not None
-        row = self._table.row(number)
+        row = (await self.table()).row(number)
         blocks = {index: frame.block for index, frame in frames.items()}
         try:
             return decode(row, self.geometry, self.codec, blocks)
         except ShardRotten:
-            return await self._settle(number, row, blocks)
+            good = await self.agreeing(number, blocks)
+            return decode(row, self.geometry, self.codec, good)
+
+    async def agreeing(
+        self, number: int, blocks: Mapping[int, Buffer]
+    ) -> Mapping[int, Buffer]:
+        """Any k blocks of a stripe whose `blocks` contradict its checksum.
+
+        Every block passes its own, so some shard lies: others are read until k agree
+        with the stripe's; then the liars are marked bad and mended. Raises TooFewShards.
+        """
+        row = (await self.table()).row(number)
+        everyone = dict(blocks)
+        while (good := self._choose(row, everyone)) is None:
+            source = self._download.more()
+            if source is None:
+                raise TooFewShards("no k shards of the content agree with each other")
+            try:
+                frame = await self._clock.within(
+                    PATIENCE, self._frame(self._tap(source), number, row)
+                )
+            except TimedOut:
+                await self._lost(source, NodeUnreachable("no answer"))
+            except ShardError as error:
+                await self._lost(source, error)
+            else:
+                everyone[source.index] = frame.block
+        await self._expose(number, row, good, everyone)
+        return good
 
     async def close(self) -> None:
         """Let go of every shard. Idempotent."""
-        self._closed = True
         taps, self._taps = list(self._taps.values()), {}
         for tap in taps:
             await tap.close()
@@ -157,46 +170,57 @@ class StripeReader:
     def _tap(self, source: Source) -> _Tap:
         return self._taps.setdefault(source, _Tap(source))
 
-    async def _first(self, source: Source) -> None:
-        try:
-            await self._clock.within(STALL, self._open(self._tap(source)))
-        except TimedOut:
-            await self._lost(source, NodeUnreachable("no answer"))
-        except ShardError as error:
-            await self._lost(source, error)
-
     async def _open(self, tap: _Tap) -> IShardReader:
         if tap.reader is None:
             key = ShardKey(self._hash, tap.source.index, self.layout.id)
-            reader = await self._nodes.store(tap.source.node).open(key)
-            if self._closed:
-                await reader.close()
-                raise NodeUnreachable("the read has ended")
-            tap.reader = reader
-            self._table = self._table or reader.table
+            tap.reader = await self._nodes.store(tap.source.node).open(key)
         return tap.reader
 
-    async def _frame(self, tap: _Tap, stripe: int, table: Table) -> Frame:
+    async def _frame(self, tap: _Tap, stripe: int, row: Row) -> Frame:
         if tap.stream is None:
             reader = await self._open(tap)
             tap.stream = reader.frames(stripe, max(self._stop, stripe + 1))
         frame = await tap.stream.read()
-        if frame is None or frame.number != stripe or frame.row != table.row(stripe):
+        if frame is None or frame.number != stripe or frame.row != row:
             raise ShardRotten("a shard's frame differs from the stripe table")
         return frame
 
-    def _ask(self, turn: _Round, source: Source, table: Table) -> None:
+    async def _enough(self, fetch: Callable[[_Tap], Awaitable[T]]) -> dict[int, T]:
+        """What k sources or more give. Raises TooFewShards.
+
+        Sources that fail are replaced, those that lag are joined by others; who has
+        not answered when k have is dropped.
+        """
+        turn = _Round(fetch, self._clock.monotonic())
+        for source in self._download.start():
+            self._ask(turn, source)
+        while len(turn.came) < self.layout.data:
+            if turn.failures:
+                await self._lost(*turn.failures.pop())
+                await self._ask_another(turn)
+            elif any(tap.running for tap in self._taps.values()):
+                await self._wait(turn)
+            elif not await self._ask_another(turn):
+                raise TooFewShards("too few shards of the content are within reach")
+        for source, error in turn.failures:
+            await self._lost(source, error)
+        for tap in [t for t in self._taps.values() if t.running is not None]:
+            self._download.late(tap.source)
+            del self._taps[tap.source]
+            await tap.close()
+        return turn.came
+
+    def _ask(self, turn: _Round[T], source: Source) -> None:
         tap = self._tap(source)
 
         async def run() -> None:
             try:
-                frame = await self._frame(tap, turn.stripe, table)
+                turn.came[source.index] = await turn.fetch(tap)
             except CancelledError:
                 return
             except ShardError as error:
                 turn.failures.append((source, error))
             else:
-                turn.frames[source.index] = frame
                 self._download.took(self._clock.monotonic() - turn.begun)
             tap.running = None
             turn.tell()
@@ -205,14 +229,25 @@ class StripeReader:
         if not running.called:
             tap.running = running
 
-    async def _replace(self, turn: _Round, table: Table) -> None:
-        source, error = turn.failures.pop()
-        await self._lost(source, error)
-        replacement = self._download.more()
-        if replacement is not None:
-            self._ask(turn, replacement, table)
+    async def _ask_another(self, turn: _Round[T]) -> bool:
+        """One more source; False when there is none.
 
-    async def _wait(self, turn: _Round, table: Table) -> None:
+        When none is left the nodes are asked once more who has the content: the locate
+        before this read ended as soon as k shards were known.
+        """
+        source = self._download.more()
+        if source is None and not turn.looked:
+            turn.looked = True
+            census = await self._cluster.locate(self._hash, thorough=True)
+            standing = census.standing(self.layout.id)
+            if standing is not None and self._download.learn(standing.places):
+                source = self._download.more()
+        if source is None:
+            return False
+        self._ask(turn, source)
+        return True
+
+    async def _wait(self, turn: _Round[T]) -> None:
         """Until something comes or fails; when patience ends, ask one more source."""
         if self._clock.monotonic() - turn.begun > STALL:
             raise TooFewShards("the shards of the content come too slowly")
@@ -221,9 +256,7 @@ class StripeReader:
             await self._clock.within(self._download.patience, turn.news)
         except TimedOut:
             turn.news = None
-            more = self._download.more()
-            if more is not None:
-                self._ask(turn, more, table)
+            await self._ask_another(turn)
 
     async def _lost(self, source: Source, error: ShardError) -> None:
         self._download.failed(source)
@@ -236,32 +269,21 @@ class StripeReader:
         elif isinstance(error, NodeUnreachable):
             self._cluster.suspect(source.node)
 
-    async def _settle(
-        self, number: int, row: Row, blocks: Mapping[int, Buffer]
-    ) -> Sequence[Buffer]:
-        """Blocks that pass their own checks contradict each other: find who lies."""
-        assert self._table is not None
-        everyone = dict(blocks)
-        while (source := self._download.more()) is not None:
-            try:
-                frame = await self._clock.within(
-                    STALL, self._frame(self._tap(source), number, self._table)
-                )
-            except TimedOut:
-                await self._lost(source, NodeUnreachable("no answer"))
-            except ShardError as error:
-                await self._lost(source, error)
-            else:
-                everyone[source.index] = frame.block
-        for chosen in combinations(sorted(everyone), self.layout.data):
-            good = {index: everyone[index] for index in chosen}
-            try:
-                pieces = decode(row, self.geometry, self.codec, good)
-            except ShardRotten:
-                continue
-            await self._expose(number, row, good, everyone)
-            return pieces
-        raise TooFewShards("no k shards of the content agree with each other")
+    def _choose(
+        self, row: Row, everyone: Mapping[int, Buffer]
+    ) -> Mapping[int, Buffer] | None:
+        """Any k of the blocks that agree with the stripe's checksum."""
+        data, count = self.layout.data, len(everyone)
+        liars = chain.from_iterable(
+            combinations(sorted(everyone), n) for n in range(1, count - data + 1)
+        )
+        for left_out in islice(liars, TRIES):
+            chosen = [index for index in sorted(everyone) if index not in left_out]
+            good = {index: everyone[index] for index in chosen[:data]}
+            with suppress(ShardRotten):
+                decode(row, self.geometry, self.codec, good)
+                return good
+        return None
 
     async def _expose(
         self,
@@ -278,5 +300,8 @@ class StripeReader:
             if source is None or bytes(frame.block) == bytes(everyone[index]):
                 continue
             key = ShardKey(self._hash, index, self.layout.id)
-            await self._nodes.store(source.node).mark_bad(key)
+            with suppress(ShardError, TimedOut):
+                await self._clock.within(
+                    PATIENCE, self._nodes.store(source.node).mark_bad(key)
+                )
             await self._lost(source, ShardRotten("a shard contradicts the others"))

@@ -15,7 +15,7 @@ from ostore.engine.recording import Recording
 from ostore.engine.repairs import Repairs
 from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.conditions import WriteCondition
-from ostore.model.errors import Deleted, NotFound
+from ostore.model.errors import Deleted, NotFound, TooFewShards
 from ostore.model.versions import NewVersion, Page, Version
 
 __all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
@@ -144,13 +144,17 @@ class ObjectStore:
         return await self._metadata.all_versions(self._bucket, after, limit)
 
     async def locate(self, hash: str) -> Mapping[int, str]:
-        """Index -> place of a content's shards. Raises NotFound.
+        """Index -> place of a content's shards. Raises NotFound, TooFewShards.
 
-        Of several layouts the one with most shards is shown.
+        Of several layouts the one with most shards is shown. Silence is no answer:
+        NotFound needs every node to have said that it holds none.
         """
         self._ask("locate", hash)
-        standings = (await self._cluster.locate(hash)).standings()
+        census = await self._cluster.locate(hash)
+        standings = census.standings()
         if not standings:
+            if not census.asked or not (census.certain and self._cluster.settled):
+                raise TooFewShards("not every node has said what it holds")
             raise NotFound("no node holds a shard of that content")
         return {
             index: self._nodes.place(nodes[0])

@@ -35,14 +35,20 @@ class Download:
     def __init__(self, layout: Layout, places: Mapping[int, tuple[str, ...]]) -> None:
         self.layout = layout
         self.active: dict[int, Source] = {}
-        first = [Source(index, nodes[0]) for index, nodes in sorted(places.items())]
-        more = [
-            Source(index, node)
-            for index, nodes in sorted(places.items())
-            for node in nodes[1:]
-        ]
-        self._spare: deque[Source] = deque(first + more)
+        self._known: set[Source] = set()
+        self._spare: deque[Source] = deque()
         self._times: deque[float] = deque(maxlen=32)
+        self.learn(places)
+
+    def learn(self, places: Mapping[int, tuple[str, ...]]) -> bool:
+        """Take in who holds what; whether that brought a source not known before."""
+        by_index = sorted(places.items())
+        first = [Source(index, nodes[0]) for index, nodes in by_index]
+        more = [Source(i, node) for i, nodes in by_index for node in nodes[1:]]
+        new = [source for source in first + more if source not in self._known]
+        self._known.update(new)
+        self._spare.extend(new)
+        return bool(new)
 
     def start(self) -> list[Source]:
         """The first k sources; fewer than k means that the read cannot succeed."""
