@@ -171,9 +171,8 @@ class Getting:
         return found
 
     def _note(self, hash: str, census: Census, best: Standing) -> None:
-        """Queue what is surely missing, not what silent nodes may hold."""
-        silent = len(census.silent | census.unsure)
-        if len(best.missing) > silent:
+        """Queue what is missing, but not what nodes that are merely late may hold."""
+        if len(best.missing) > len(census.silent):
             self._repairs.found(hash, best.layout, dict.fromkeys(best.missing, ""))
 
     def _why(self, census: Census) -> str:
