@@ -247,8 +247,11 @@ class RunningTests(FileCase):
             store = self.open_store(folder / "metadata.sqlite")
             run(store.add_version(put("n")))
             (folder / gone).unlink()
+            lost = put("n")
             with self.assertRaises(OutcomeUnknown):
-                run(store.add_version(put("n")))
+                run(store.add_version(lost))
+            with self.assertRaises(OutcomeUnknown):
+                run(store.by_put_id(lost.bucket, lost.name, lost.put_id))
             self.assertIn("removed or replaced", run(store.health()) or "")
             run(store.stop())
 

@@ -128,8 +128,14 @@ class SqliteStore:
         return self._look(queries.version, bucket, name, _integer(number))
 
     async def by_put_id(self, bucket: str, name: str, put_id: str) -> Version | None:
-        """The version that this put_id made, if it exists."""
-        return self._look(queries.by_put_id, bucket, name, put_id)
+        """The version that this put_id made, if it exists.
+
+        It settles the fate of a write, so removed files do not answer for it.
+        """
+        found = self._look(queries.by_put_id, bucket, name, put_id)
+        if found is not None:
+            self._place.check()
+        return found
 
     async def content(self, hash: str) -> Version | None:
         """Any version that refers to this content, or None."""
