@@ -126,7 +126,8 @@ class Root:
         """Look after the root; True when its shards must be counted anew.
 
         A root that was deleted is made anew with the same id and a new boot, one that
-        was exchanged for another folder with our id is taken over. Otherwise
+        was exchanged for another folder with our id is taken over, one that was away
+        and is back may have been taken for empty meanwhile. Otherwise
         `readonly` says what is wrong, and is cleared when it is right again.
         """
         try:
@@ -162,8 +163,8 @@ class Root:
         if found is not None and _stamp(found) == self._stamp:
             kept = (self.paths.identity, self.paths.lock)
             if all(self._stat(path) is not None for path in kept):
-                self.readonly = ""
-                return False
+                was, self.readonly = self.readonly, ""
+                return bool(was)
             return self._make_anew()
         if found is not None:
             identity = self._read()
