@@ -29,9 +29,11 @@ class Standalone:
 
     def makeService(self, options: RoleOptions) -> IService:
         """Make the service that the options describe."""
+        from ostore.service.console import never_wait_for_readers
         from ostore.service.failing import StartError
         from ostore.service.standalone import makeService
 
+        never_wait_for_readers()
         try:
             return makeService(options)
         except StartError as error:
