@@ -118,7 +118,12 @@ class StreamingChannel(HTTPChannel):
             self.dataReceived(b"")
 
     def requestDone(self, request: StreamingRequest) -> None:  # noqa: N802 - Twisted's hook
-        """Parse the next request, but not while answers pile up unread."""
+        """Parse the next request, but not while answers pile up unread.
+
+        An answer that began before the drain promised no close, and gets one.
+        """
+        if self.site.draining:
+            self.persistent = False
         if self._waitingForTransport and self.persistent:
             self.paused = True
             self._networkProducer.pauseProducing()

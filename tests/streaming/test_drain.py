@@ -67,6 +67,30 @@ class DrainTests(SiteCase):
         await draining
         self.assertEqual(self.fake.getDelayedCalls(), [])
 
+    async def test_answer_that_has_begun_finishes(self) -> None:
+        """Its head said nothing of a close; the connection ends with it all the same."""
+        go: Deferred[None] = Deferred()
+
+        async def handle(_: StreamingRequest, reply: Reply) -> None:
+            await reply.write(b"begun, ")
+            await go
+            await reply.write(b"done")
+            await reply.finish()
+
+        fake, clock = fake_clock()
+        await self.serve(handle, clock)
+        client = await self.client()
+        client.send(GET)
+        await until(lambda: client.inbox)
+        draining = start(self.site.drain(30))
+        go.callback(None)
+        response = await client.response()
+        self.assertEqual(response.body, b"begun, done")
+        self.assertNotIn("Connection", response.headers)
+        await client.closed()
+        await draining
+        self.assertEqual(fake.getDelayedCalls(), [])
+
     async def test_late_one_is_cut(self) -> None:
         """After the time its handler is cancelled and its connection aborted."""
         held, client = await self.busy()
