@@ -46,10 +46,11 @@ class Recording:
 
     async def _resolve(self, new: NewVersion) -> Version:
         deadline = self._clock.monotonic() + RESOLVE
-        while self._clock.monotonic() < deadline:
+        while (left := deadline - self._clock.monotonic()) > 0:
             try:
                 found = await self._clock.within(
-                    2.0, self._metadata.by_put_id(new.bucket, new.name, new.put_id)
+                    min(2.0, left),
+                    self._metadata.by_put_id(new.bucket, new.name, new.put_id),
                 )
             except (MetadataUnavailable, TimedOut):
                 found = None
