@@ -1,0 +1,97 @@
+"""Real files that fail or hang when they are told to."""
+
+# ruff: noqa: D102 - the seam itself says what its methods are
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from threading import Event
+
+from ostore.backends.shards.files import FileFacts, Files
+from ostore.erasure.geometry import Buffer
+
+PATIENCE = 60.0
+"""Seconds after which a hanging operation goes on, so that no thread stays for ever."""
+
+
+class FaultyFiles(Files):
+    """The files of one node; the test sets `errors` and `hang` from outside.
+
+    `errors` maps the name of an operation to an errno; `*` stands for all that have
+    none of their own. `hang` holds up every fsync until `release`; `hanging` tells that
+    one is held up.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[str, int] = {}
+        self.failed = 0
+        self.hanging = Event()
+        self._go = Event()
+        self._go.set()
+
+    def hang(self) -> None:
+        """From now on every sync waits for release()."""
+        self._go.clear()
+
+    def release(self) -> None:
+        """Let everything go on."""
+        self._go.set()
+
+    def _do(self, operation: str) -> None:
+        number = self.errors.get(operation, self.errors.get("*"))
+        if number is not None:
+            self.failed += 1
+            raise OSError(number, os.strerror(number))
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        self._do("create" if flags & os.O_CREAT else "open")
+        return super().open(path, flags, mode)
+
+    def pwrite(self, fd: int, parts: Sequence[Buffer], offset: int) -> int:
+        self._do("pwrite")
+        return super().pwrite(fd, parts, offset)
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        self._do("pread")
+        return super().pread(fd, length, offset)
+
+    def pread_cached(self, fd: int, length: int, offset: int) -> Buffer | None:
+        if "pread" in self.errors or "*" in self.errors:
+            return None
+        return super().pread_cached(fd, length, offset)
+
+    def preallocate(self, fd: int, offset: int, length: int) -> None:
+        self._do("preallocate")
+        super().preallocate(fd, offset, length)
+
+    def fsync(self, fd: int) -> None:
+        if not self._go.is_set():
+            self.hanging.set()
+            self._go.wait(PATIENCE)
+        self._do("fsync")
+        super().fsync(fd)
+
+    def fsync_folder(self, path: str) -> None:
+        self._do("fsync_folder")
+        super().fsync_folder(path)
+
+    def link(self, source: str, target: str) -> None:
+        self._do("link")
+        super().link(source, target)
+
+    def mkdir(self, path: str) -> None:
+        self._do("mkdir")
+        super().mkdir(path)
+
+    def scan(self, path: str) -> Iterator[tuple[str, bool]]:
+        self._do("scan")
+        return super().scan(path)
+
+    def stat(self, path: str) -> FileFacts:
+        self._do("stat")
+        return super().stat(path)
+
+    def fstat(self, fd: int) -> FileFacts:
+        self._do("fstat")
+        return super().fstat(fd)
