@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from twisted.internet.task import Clock as Timers
@@ -227,6 +228,21 @@ class RunningTests(FileCase):
         self.assertEqual(run(store.all_versions("", ("", 0), -1)), [])
         self.assertEqual(run(store.hashes("", -1)), [])
         self.assertEqual(run(store.listing("", "", "", "", -1)).items, ())
+
+    def test_room_for_deletions(self) -> None:
+        """File and log have a mebibyte ahead at each start; the file grows once."""
+        sizes = []
+        for _ in range(2):
+            store = self.open_store()
+            log = self.path.with_name("metadata.sqlite-wal")
+            self.assertGreaterEqual(log.stat().st_size, 1 << 20)
+            with closing(sqlite3.connect(self.path)) as db:
+                (free,) = db.execute("PRAGMA freelist_count").fetchone()
+                (size,) = db.execute("PRAGMA page_size").fetchone()
+            self.assertGreaterEqual(free * size, 1 << 20)
+            run(store.stop())
+            sizes.append(self.path.stat().st_size)
+        self.assertEqual(sizes[0], sizes[1])
 
     def test_nothing_is_left_beside_the_file(self) -> None:
         """After `stop` the log is in the database; only the lock file stays."""

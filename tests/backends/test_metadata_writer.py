@@ -45,16 +45,17 @@ def nothing() -> None:
 
 
 class Faulty(sqlite3.Connection):
-    """A connection whose next statement that begins with `fails` does."""
+    """A connection whose next `times` statements that begin with `fails` do."""
 
     fails = ""
+    times = 1
     code = sqlite3.SQLITE_IOERR
     undone = False
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-        """Run it, or fail once."""
-        if self.fails and sql.startswith(self.fails):
-            self.fails = ""
+        """Run it, or fail."""
+        if self.fails and self.times and sql.startswith(self.fails):
+            self.times -= 1
             if self.undone:
                 self.rollback()
             error = sqlite3.OperationalError("made up")
@@ -122,7 +123,15 @@ class CommitTests(SynchronousTestCase):
 
     def test_a_disk_full_in_the_commit(self) -> None:
         """Without room for its last frame no transaction is in the log."""
+        self.db.times = 2
         self.fails("COMMIT", NoSpace, sqlite3.SQLITE_FULL)
+
+    def test_a_log_that_cannot_grow(self) -> None:
+        """It is begun anew, and the transaction takes its room."""
+        self.db.fails, self.db.code = "COMMIT", sqlite3.SQLITE_FULL
+        outcomes = commit(self.db, [insert(1), refuse, insert(2)], nothing)
+        self.assertEqual(self.kinds(outcomes), [1, NotFound, 2])
+        self.assertEqual(self.rows(), [1, 2])
 
     def test_a_transaction_undone_under_a_change(self) -> None:
         """When SQLite gives up the whole transaction, nobody is told of success."""

@@ -86,6 +86,16 @@ PRAGMA user_version = {SCHEMA};
 _BUSY_SECONDS = 5
 _CACHE_KIB = 8192
 _WAL_KEPT = 64 << 20
+_ROOM = 1 << 20
+"""Bytes that file and log have ahead from the start on."""
+_MAKE_ROOM = f"""
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS room;
+CREATE TABLE room (bytes BLOB);
+INSERT INTO room VALUES (zeroblob({_ROOM}));
+COMMIT;
+DROP TABLE room;
+"""  # noqa: S608 - constants
 
 
 def connect(path: str, *, durable: bool) -> sqlite3.Connection:
@@ -123,6 +133,25 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
     for table in ("meta", "head", "version", "degraded"):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - constants
+
+
+def make_room(connection: sqlite3.Connection) -> None:
+    """Let file and log grow ahead, so that deletions still fit on a full disk.
+
+    On a disk that is full already it does nothing.
+    """
+    try:
+        connection.executescript(_MAKE_ROOM)
+        start_log_anew(connection)
+    except sqlite3.Error as error:
+        connection.rollback()
+        if _primary(error) != sqlite3.SQLITE_FULL:
+            raise
+
+
+def start_log_anew(connection: sqlite3.Connection) -> None:
+    """Bring the log's pages home: what is written next takes its room again."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _recognise(connection: sqlite3.Connection, path: str) -> bool:

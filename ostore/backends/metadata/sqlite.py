@@ -14,7 +14,13 @@ from ostore.backends.metadata import changes, queries
 from ostore.backends.metadata.place import Place
 from ostore.backends.metadata.readers import Readers
 from ostore.backends.metadata.rows import GREATEST
-from ostore.backends.metadata.schema import connect, prepare, translate, unusable
+from ostore.backends.metadata.schema import (
+    connect,
+    make_room,
+    prepare,
+    translate,
+    unusable,
+)
 from ostore.backends.metadata.writer import Writer
 from ostore.interfaces import IMetadataStore
 from ostore.model.errors import MetadataUnavailable, OstoreError
@@ -75,6 +81,7 @@ class SqliteStore:
             written = self._connect()
             self._open.append(written)
             prepare(written, path)
+            make_room(written)
             point = self._connect()
             self._open.append(point)
         except sqlite3.Error as error:

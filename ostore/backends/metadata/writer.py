@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ostore.backends.metadata.schema import translate
+from ostore.backends.metadata.schema import start_log_anew, translate
 from ostore.model.errors import MetadataUnavailable, NoSpace, OutcomeUnknown
 
 T = TypeVar("T")
@@ -161,8 +161,22 @@ def commit(
 
     A change that raises is undone and hurts no other. When the transaction itself
     fails, all fail: with NoSpace or MetadataUnavailable before the COMMIT, with
-    OutcomeUnknown in it, for the log may hold what could not be synced.
+    OutcomeUnknown in it, for the log may hold what could not be synced. A log that
+    cannot grow is begun anew, once.
     """
+    outcomes = _commit(connection, changes, check)
+    if isinstance(outcomes, NoSpace) and _begun_anew(connection):
+        outcomes = _commit(connection, changes, check)
+    if isinstance(outcomes, Exception):
+        return [_failure(outcomes)] * len(changes)
+    return outcomes
+
+
+def _commit(
+    connection: sqlite3.Connection,
+    changes: Sequence[Change[Any]],
+    check: Callable[[], None],
+) -> list[Any] | Exception:
     committing = False
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -173,8 +187,17 @@ def commit(
     except Exception as error:  # noqa: BLE001 - handed to everyone who waits
         _log.error("a metadata transaction failed: {error}", error=error)
         _roll_back(connection)
-        return [_failure(_fate(error, committing))] * len(changes)
+        return _fate(error, committing)
     return outcomes
+
+
+def _begun_anew(connection: sqlite3.Connection) -> bool:
+    try:
+        start_log_anew(connection)
+    except sqlite3.Error as error:
+        _log.error("the log could not be emptied: {error}", error=error)
+        return False
+    return True
 
 
 def _fate(error: Exception, committing: bool) -> Exception:
