@@ -207,14 +207,15 @@ class FullTests(FaultCase):
 class LaggardTests(FaultCase):
     """A disk that hangs."""
 
-    def tearDown(self) -> None:
-        """Let the threads go, or the stop would wait for them."""
-        for files in self.files.values():
-            files.release()
+    def hang(self, operation: str, *nodes: int) -> None:
+        """Let an operation hang on those nodes till release(), or the test's end."""
+        for node in nodes:
+            self.files[node].hang(operation)
+            self.addCleanup(self.files[node].release)
 
     async def test_put(self) -> None:
         """A PUT does not wait for the end of a node that hangs; it is mended later."""
-        self.files[3].hang()
+        self.hang("fsync", 3)
         for name, content in CONTENTS.items():
             self.assertEqual((await self.send(name)).status, 200)
             await self.assert_reads(name, content)
@@ -229,13 +230,33 @@ class LaggardTests(FaultCase):
     async def test_two(self) -> None:
         """Two that hang are one too many: a 503 in the end, and no version."""
         self.patch_stall()
-        self.files[1].hang()
-        self.files[2].hang()
+        self.hang("fsync", 1)
+        self.hang("fsync", 2)
         for name in CONTENTS:
             self.assert_problem(await self.send(name), 503)
         self.files[1].release()
         self.files[2].release()
         await self.assert_nothing()
+
+    async def test_reads(self) -> None:
+        """A GET does not wait for the end of two nodes whose reads hang."""
+        for name in CONTENTS:
+            await self.send(name)
+        for operation in ("pread", "open"):
+            self.hang(operation, 2, 5)
+            for name, content in CONTENTS.items():
+                await self.assert_reads(name, content)
+                await self.assert_reads(name, content)
+        self.assertTrue(self.files[2].hanging.is_set())
+        self.assertTrue(self.files[5].hanging.is_set())
+
+    async def test_new_content(self) -> None:
+        """Nor does a PUT of a new content for nodes that do not say what they hold."""
+        self.hang("open", 4)
+        for name, content in CONTENTS.items():
+            self.assertEqual((await self.send(name)).status, 200)
+            self.assertEqual((await self.send(name)).status, 200)
+            await self.assert_reads(name, content)
 
     def patch_stall(self) -> None:
         """Less patience with nodes that keep a write from its quorum."""

@@ -11,34 +11,37 @@ from threading import Event
 from ostore.backends.shards.files import FileFacts, Files
 from ostore.erasure.geometry import Buffer
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds after which a hanging operation goes on, so that no thread stays for ever."""
 
 
 class FaultyFiles(Files):
-    """The files of one node; the test sets `errors` and `hang` from outside.
+    """The files of one node; the test says what fails and what hangs.
 
     `errors` maps the name of an operation to an errno; `*` stands for all that have
-    none of their own. `hang` holds up every fsync until `release`; `hanging` tells that
-    one is held up.
+    none of their own. `failed` counts those, `hanging` tells that one is held up.
     """
 
     def __init__(self) -> None:
         self.errors: dict[str, int] = {}
         self.failed = 0
         self.hanging = Event()
+        self._held: frozenset[str] = frozenset()
         self._go = Event()
-        self._go.set()
 
-    def hang(self) -> None:
-        """From now on every sync waits for release()."""
-        self._go.clear()
+    def hang(self, *operations: str) -> None:
+        """From now on these wait for release()."""
+        self._held = frozenset(operations)
 
     def release(self) -> None:
         """Let everything go on."""
+        self._held = frozenset()
         self._go.set()
 
     def _do(self, operation: str) -> None:
+        if operation in self._held:
+            self.hanging.set()
+            self._go.wait(PATIENCE)
         number = self.errors.get(operation, self.errors.get("*"))
         if number is not None:
             self.failed += 1
@@ -57,7 +60,7 @@ class FaultyFiles(Files):
         return super().pread(fd, length, offset)
 
     def pread_cached(self, fd: int, length: int, offset: int) -> Buffer | None:
-        if "pread" in self.errors or "*" in self.errors:
+        if "pread" in self._held or {"pread", "*"} & self.errors.keys():
             return None
         return super().pread_cached(fd, length, offset)
 
@@ -66,9 +69,6 @@ class FaultyFiles(Files):
         super().preallocate(fd, offset, length)
 
     def fsync(self, fd: int) -> None:
-        if not self._go.is_set():
-            self.hanging.set()
-            self._go.wait(PATIENCE)
         self._do("fsync")
         super().fsync(fd)
 
