@@ -239,7 +239,9 @@ class Mending:
         except Exception:  # noqa: BLE001 - logged; the repairs behind it go on
             self.failed += 1
             self._log.failure("{hash} not mended", Failure(), hash=repair.hash)  # type: ignore[no-untyped-call]  # Twisted's
-        if not done:
+        if done:
+            self._repairs.done(repair)
+        else:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(repair.tries, 16))
             self._repairs.again(repair, self._clock.monotonic() + wait)
         self._wake()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
@@ -45,6 +45,7 @@ class Repairs:
         self.wake: Callable[[], None] = lambda: None
         self._limit = limit
         self._waiting: dict[tuple[str, str], Repair] = {}
+        self._under_way: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -79,17 +80,25 @@ class Repairs:
             known.due = 0.0
         self.wake()
 
+    def done(self, repair: Repair) -> None:
+        """A repair that was taken has ended well."""
+        self._under_way.discard((repair.hash, repair.layout.id))
+
     def again(self, repair: Repair, due: float) -> None:
-        """Put back what could not be mended now."""
+        """Put back what could not be mended now.
+
+        What was found meanwhile waits as long: the repair itself may have found it.
+        """
         repair.tries += 1
         repair.due = due
         key = (repair.hash, repair.layout.id)
+        self._under_way.discard(key)
         newer = self._waiting.get(key)
         if newer is not None:
             newer.spots = {**repair.spots, **newer.spots}
             newer.marks |= repair.marks
             newer.tries = repair.tries
-            newer.due = max(newer.due, due) if newer.due else newer.due
+            newer.due = max(newer.due, due)
             return
         if len(self._waiting) >= self._limit:
             self.forgotten += 1
@@ -97,13 +106,22 @@ class Repairs:
         self._waiting[key] = repair
 
     def take(self, now: float, limit: int) -> list[Repair]:
-        """The worst repairs that are due, at most `limit`, out of the queue."""
-        due = (repair for repair in self._waiting.values() if repair.due <= now)
+        """The worst repairs that are due, at most `limit`, out of the queue.
+
+        Each ends in `done` or `again`; until then nothing more of it is given.
+        """
+        due = (repair for repair in self._idle() if repair.due <= now)
         worst = heapq.nsmallest(limit, due, key=lambda r: (r.left, r.tries, r.hash))
         for repair in worst:
-            del self._waiting[(repair.hash, repair.layout.id)]
+            key = (repair.hash, repair.layout.id)
+            del self._waiting[key]
+            self._under_way.add(key)
         return worst
 
     def next_due(self) -> float | None:
         """The earliest monotonic second at which `take` will give something."""
-        return min((repair.due for repair in self._waiting.values()), default=None)
+        return min((repair.due for repair in self._idle()), default=None)
+
+    def _idle(self) -> Iterator[Repair]:
+        waiting = self._waiting.items()
+        return (repair for key, repair in waiting if key not in self._under_way)
