@@ -73,6 +73,20 @@ class RepairsTests(SynchronousTestCase):
         self.assertEqual(merged.marks, {("", "x", 1)})
         self.assertEqual(merged.tries, 1)
 
+    def test_one_at_a_time(self) -> None:
+        """What is being mended is not given again, nor sooner for what itself found."""
+        queue = Repairs()
+        queue.found("a", LAYOUT, {1: ""})
+        (running,) = queue.take(0.0, 1)
+        queue.found("a", LAYOUT, {2: "n"}, rotten=True)
+        self.assertEqual((queue.take(0.0, 9), queue.next_due()), ([], None))
+        queue.again(running, 5.0)
+        self.assertEqual((queue.take(4.0, 9), queue.next_due()), ([], 5.0))
+        (running,) = queue.take(5.0, 1)
+        queue.found("a", LAYOUT, {3: "n"})
+        queue.done(running)
+        self.assertEqual(len(queue.take(5.0, 9)), 1)
+
     def test_wake(self) -> None:
         """Whoever drains the queue hears of each finding."""
         queue = Repairs()

@@ -343,6 +343,7 @@ class EngineCase(SynchronousTestCase):
             url=place,
             zone=place,
         )
+        rig.member._announcer._store = rig.watched  # type: ignore[assignment]  # as above
         self.run_(rig.member.start())
         self.nodes.add(rig.id, rig.watched, place)  # type: ignore[arg-type]  # so does this
         self.rigs.append(rig)
