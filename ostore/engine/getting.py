@@ -105,6 +105,17 @@ class Getting:
                 raise
         return await self._read(version, begin, stop)
 
+    async def reach(self, version: Version) -> None:
+        """Return once enough shards for a read are known. Raises TooFewShards."""
+        if not version.size:
+            return
+        try:
+            await self._standings(version.hash)
+        except TooFewShards:
+            if not await self._restore(version.hash):
+                raise
+            await self._standings(version.hash)
+
     async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
         last: Exception | None = None
         for standing in await self._standings(version.hash):

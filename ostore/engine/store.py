@@ -42,6 +42,10 @@ class OpenObject:
         """
         return await self.getting.read(self.version, start, stop)
 
+    async def reach(self) -> None:
+        """Return once it is known that a read can succeed. Raises TooFewShards."""
+        await self.getting.reach(self.version)
+
 
 class ObjectStore:
     """The verbs of an object store over any bus, metadata and nodes."""

@@ -120,6 +120,8 @@ class FolderTests(LossCase):
             self.node(number).rename(self.root / f"away{number}")
         for name in ("small", "large"):
             self.assert_problem(await self.get(name), 503)
+            head = await self.ask("HEAD", f"/objects/{name}")
+            self.assertEqual(head.status, 503)
         self.assertEqual(await self.numbers("small"), [1])
         await self.until(self.node(4).exists, "the node's folder")
         self.put_back(4)

@@ -51,6 +51,10 @@ class ReadCase(EngineCase):
         found = self.run_(self.store.open(name))
         return self.run_(found.read(begin, found.version.size))
 
+    async def reach(self, name: str) -> None:
+        """What a HEAD asks for."""
+        await (await self.store.open(name)).reach()
+
     def rest(self, stream: ByteStream) -> bytes:
         """What is left of the stream."""
 
@@ -215,6 +219,7 @@ class AnyTwoTests(ReadCase):
         self.lose(SMALL, 0, 1, 2)
         for name in ("small", "large"):
             self.refused(TooFewShards, self.get(name), 0.5)
+            self.refused(TooFewShards, self.reach(name), 0.5)
 
 
 class StreamTests(ReadCase):
@@ -398,6 +403,7 @@ class LayoutTests(ReadCase):
                 self.assertTrue(self.run_(store.discard(facts.key, token)))
         self.rigs[5].rules["restore"] = hangs
         self.rigs[4].rules["restore"] = fails(NodeUnreachable("gone"))
+        self.run_(self.reach("large"), 3.5)
         self.assert_reads(3.5)
         self.assert_whole(SMALL)
         self.rigs[0].rules["restore"] = fails(ZeroDivisionError("a defect"))

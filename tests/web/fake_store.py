@@ -57,6 +57,11 @@ class FakeObject:
     store: FakeStore
     version: Version
 
+    async def reach(self) -> None:
+        """Whether there are shards enough."""
+        if self.store.read_error is not None and self.version.size:
+            raise self.store.read_error
+
     async def read(self, start: int, stop: int) -> FakeStream:
         """The bytes from `start` up to `stop`."""
         if self.store.read_error is not None:

@@ -61,8 +61,8 @@ class WholeTests(Served):
     async def test_head_reads_nothing(self) -> None:
         """HEAD asks for no byte of the content."""
         self.store.fill("a", CONTENT)
-        self.store.read_error = TooFewShards("too few")
         self.assertEqual((await self.ask("HEAD", "/objects/a")).status, 200)
+        self.assertEqual(self.store.streams, [])
 
     async def test_head_leaves_the_connection_in_step(self) -> None:
         """Behind a HEAD the next answer on the connection is the next one's."""
@@ -298,9 +298,30 @@ class StreamTests(Served):
         self.store.read_error = TooFewShards("too few shards are within reach")
         answer = await self.ask("GET", "/objects/a")
         self.assert_problem(answer, 503)
-        self.assertEqual(answer.get("retry-after"), "5")
-        for name in ("etag", "digest", "x-ostore-version", "last-modified"):
-            self.assertIsNone(answer.get(name))
+        head = await self.ask("HEAD", "/objects/a")
+        self.assertEqual(head.status, 503)
+        for each in (answer, head):
+            self.assertEqual(each.get("retry-after"), "5")
+            for name in ("etag", "digest", "x-ostore-version", "last-modified"):
+                self.assertIsNone(each.get(name))
+
+    async def test_without_shards(self) -> None:
+        """An empty object, a 304, a 412, a 404 and a 416 need no shards."""
+        self.store.fill("a", CONTENT)
+        self.store.fill("empty", b"")
+        self.store.read_error = TooFewShards("too few shards are within reach")
+        tag = f'"{HASH}"'
+        for method in ("GET", "HEAD"):
+            for name, headers, status in (
+                ("empty", {}, 200),
+                ("missing", {}, 404),
+                ("a", {"If-None-Match": tag}, 304),
+                ("a", {"If-Match": '"other"'}, 412),
+            ):
+                answer = await self.ask(method, f"/objects/{name}", headers)
+                self.assertEqual(answer.status, status, (method, name))
+        answer = await self.ask("GET", "/objects/a", {"Range": "bytes=900000-"})
+        self.assertEqual(answer.status, 416)
 
     async def test_error_before_the_first_byte(self) -> None:
         """A stream that breaks at once still gives a clean error."""

@@ -43,6 +43,7 @@ async def read_object(call: Call, store: ObjectStore, name: str) -> None:
     if wanted is not None and conditions.range_allowed(version.hash, modified):
         span = _one_span(wanted, version)
     if call.method == "HEAD" or version.size == 0:
+        await opened.reach()
         _head(call, version, None)
         await call.reply.finish()
     else:
