@@ -9,8 +9,9 @@ import attrs
 
 from ostore.engine.cluster import Cluster
 from ostore.engine.getting import ByteStream, Getting
+from ostore.engine.intake import Body
 from ostore.engine.mending import Mending
-from ostore.engine.putting import Body, PutRequest, Putting
+from ostore.engine.putting import PutRequest, Putting
 from ostore.engine.recording import Recording
 from ostore.engine.repairs import Repairs
 from ostore.interfaces import IMetadataStore, INodes
@@ -171,7 +172,7 @@ class ObjectStore:
         if (sick := await self._metadata.health()) is not None:
             why.append(f"metadata: {sick}")
         takers = sum(each.writable for each in self._cluster.candidates())
-        quorum = self._putting.coding.quorum
+        quorum = self._putting.writing.coding.quorum
         if takers < quorum:
             why.append(f"nodes: {takers} can take shards, a write needs {quorum}")
         return why
@@ -210,8 +211,8 @@ class ObjectStore:
             "ostore_repairs_failed_total": self._mending.failed,
             "ostore_locates_total": self._cluster.locates,
             "ostore_bus_messages_dropped_total": self._cluster.dropped,
-            "ostore_shards_given_up_total": self._putting.given_up,
-            "ostore_inflight_bytes": self._putting.budget.lent,
+            "ostore_shards_given_up_total": self._putting.writing.given_up,
+            "ostore_inflight_bytes": self._putting.writing.budget.lent,
         }
 
     def _ask(self, verb: str, name: str) -> None:

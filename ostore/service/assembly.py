@@ -9,8 +9,9 @@ import attrs
 from ostore import __version__
 from ostore.engine.cluster import Cluster
 from ostore.engine.getting import Getting
+from ostore.engine.intake import Coding, Writing
 from ostore.engine.mending import Mending
-from ostore.engine.putting import Coding, Putting
+from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
@@ -65,13 +66,9 @@ def assemble(
     codecs = Codecs()
     repairs = Repairs()
     recording = Recording(metadata, clock, entropy)
-    putting = Putting(
+    writing = Writing(
         cluster,
         nodes,
-        metadata,
-        recording,
-        Renewing(cluster, nodes, clock, max(settings.laggard, settings.locate_timeout)),
-        repairs,
         codecs,
         clock,
         entropy,
@@ -83,6 +80,10 @@ def assemble(
             settings.orphan_grace,
         ),
     )
+    renewing = Renewing(
+        cluster, nodes, clock, max(settings.laggard, settings.locate_timeout)
+    )
+    putting = Putting(writing, metadata, recording, renewing, repairs)
     getting = Getting(cluster, nodes, clock, codecs, repairs, settings.locate_timeout)
     mending = Mending(
         cluster,

@@ -7,7 +7,7 @@ import sqlite3
 from itertools import cycle
 from typing import ClassVar
 
-from ostore.engine import putting
+from ostore.engine import intake
 from ostore.service import standalone
 from tests.support.faults import FaultyFiles
 from tests.support.http import Answer
@@ -260,4 +260,4 @@ class LaggardTests(FaultCase):
 
     def patch_stall(self) -> None:
         """Less patience with nodes that keep a write from its quorum."""
-        self.patch(putting, "STALL", 0.3)
+        self.patch(intake, "STALL", 0.3)

@@ -132,7 +132,7 @@ class RefusedTests(EngineCase):
             self.pass_(5)
             self.assertEqual([rig.temporaries() for rig in self.rigs], [[]] * 6)
             self.assertEqual([rig.open_files() for rig in self.rigs], [[]] * 6)
-            self.assertEqual(self.engine.putting.budget.lent, 0)
+            self.assertEqual(self.engine.putting.writing.budget.lent, 0)
 
     def test_too_few_nodes(self) -> None:
         """With fewer live nodes than the quorum the body is not even read."""
@@ -243,7 +243,7 @@ class DegradedTests(EngineCase):
             rig.rules[step] = fails(NodeUnreachable("broken"))
             version = self.run_(self.put(content), 0)
             self.assertEqual(len(version.degraded), 1)
-            self.assertEqual(self.engine.putting.given_up, 1)
+            self.assertEqual(self.engine.putting.writing.given_up, 1)
             self.assertIn(rig.id, self.suspects())
             self.assert_degraded(content, rig)
             self.fall()
@@ -416,14 +416,14 @@ class KnownTests(EngineCase):
         """Shards of another k and m are never mixed with ours."""
         self.rise(data_shards=2, parity_shards=1, write_quorum=3)
         self.run_(self.put(LARGE, "old"))
-        ours = self.engine.putting.coding
+        ours = self.engine.putting.writing.coding
         self.assertEqual(ours.geometry.data, 2)
         layouts = {
             path.split(".")[-1] for r in self.rigs for path in r.shards(sha256(LARGE))
         }
         self.assertEqual(len(layouts), 1)
         self.lose(LARGE, 0)
-        self.engine.putting.coding = attrs.evolve(
+        self.engine.putting.writing.coding = attrs.evolve(
             ours, geometry=Geometry(4, 2), quorum=5
         )
         version = self.run_(self.put(LARGE, "new"))

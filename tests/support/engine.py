@@ -370,7 +370,7 @@ class EngineCase(SynchronousTestCase):
             self.assertEqual(rig.open_files(), [])
             self.assertEqual(rig.temporaries(), [])
         self.assertEqual(self.time.getDelayedCalls(), [])
-        self.assertEqual(self.engine.putting.budget.lent, 0)
+        self.assertEqual(self.engine.putting.writing.budget.lent, 0)
         self.assertEqual(len(self.engine.putting.turns), 0)
 
     # Time
