@@ -40,6 +40,7 @@ class DataMember:
         self.place = url
         self._zone = zone
         self._seq = 0
+        self._told = (node.boot, node.state)
         log = Logger()
 
         def repeated(every: float, work: Callable[[], Awaitable[object]]) -> Repeated:
@@ -68,14 +69,14 @@ class DataMember:
         await self.bus.stop()
 
     async def _look(self) -> None:
-        before = (self.node.boot, self.node.state)
         await self.node.check_root()
-        if (self.node.boot, self.node.state) != before:
+        if (self.node.boot, self.node.state) != self._told:
             await self._announcer.announce()
 
     def _beat(self) -> Heartbeat:
         self._seq += 1
         node = self.node
+        self._told = (node.boot, node.state)
         return Heartbeat(
             node=node.node_id,
             boot=node.boot,

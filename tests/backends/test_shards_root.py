@@ -29,7 +29,7 @@ from tests.backends.test_shards_crash import (
     sunk,
 )
 from tests.contracts.shards import blocks, put_small
-from tests.support.disk import SimulatedDisk
+from tests.support.disk import Operation, SimulatedDisk
 
 
 class Roots(SynchronousTestCase):
@@ -180,9 +180,6 @@ class Roots(SynchronousTestCase):
         done(sunk(node.store, OLD))
         before = node.boot
         self.disk.delete(ROOT)
-        self.assertFails(outcome(put_small(node.store, TINY)), NodeUnreachable)
-        self.assertFails(outcome(sunk(node.store, TINY)), NodeUnreachable)
-        self.assertEqual(self.disk.names("/data"), [])
         done(node.check_root())
         self.assertEqual(node.state, "up")
         self.assertEqual(node.boot.counter, before.counter + 1)
@@ -196,6 +193,114 @@ class Roots(SynchronousTestCase):
         self.assertEqual(
             (again.node_id, again.cluster, again.epoch), (node.node_id, "c1", 3)
         )
+
+    def test_deleted_before_a_write(self) -> None:
+        """A write that meets no root does not wait for the next look at it."""
+        for write in (put_small, sunk):
+            self.setUp()
+            node = self.started()
+            done(sunk(node.store, OLD))
+            self.disk.delete(ROOT)
+            done(write(node.store, TINY))
+            self.assertEqual((node.state, node.boot.counter), ("up", 2))
+            self.assertEqual(self.state(node, TINY.key.hash), "have")
+            self.assertEqual(self.state(node, OLD.key.hash), "none")
+            self.assertEqual(node.shard_count, 1)
+
+    def test_deleted_in_a_small_write(self) -> None:
+        """So it is wherever in the write of a small shard the root vanishes."""
+        node = self.started()
+        before = len(self.disk.operations)
+        done(put_small(node.store, TINY))
+        for number in range(len(self.disk.operations) - before):
+            self.setUp()
+            node = self.started()
+            left = [number]
+
+            def vanish(_: object, left: list[int] = left) -> None:
+                left[0] -= 1
+                if left[0] == -1:
+                    self.disk.delete(ROOT)
+
+            self.disk.fault = vanish
+            try:
+                done(put_small(node.store, TINY))
+            except NodeUnreachable as error:
+                self.assertIn("removed meanwhile", str(error))
+            else:
+                self.disk.fault = None
+                self.assertEqual(self.state(node, TINY.key.hash), "have", number)
+                self.assertEqual(node.boot.counter, 2)
+
+    def test_away_and_back(self) -> None:
+        """A root that is away for a moment makes no shard missing."""
+        key = OLD.key
+
+        async def renew(node: ShardNode) -> None:
+            await node.store.renew(key.hash, key.layout)
+
+        async def read(node: ShardNode) -> None:
+            await blocks(node.store, key)
+
+        async def find(node: ShardNode) -> None:
+            found = await node.store.find(key.hash)
+            self.assertEqual(found.state, "have")
+
+        async def discard(node: ShardNode) -> None:
+            await node.store.discard(key, await node.store.condemn(key))
+
+        async def list_(node: ShardNode) -> None:
+            self.assertEqual(len(await node.store.list("", 9)), 1)
+
+        for ask in (renew, read, find, discard, list_):
+            for stays_away in (1, 2, 99):
+                self.setUp()
+                node = self.started()
+                done(sunk(node.store, OLD))
+                self.disk.replace("/data/aside", ROOT)
+                left = [stays_away]
+
+                def come_back(_: object, left: list[int] = left) -> None:
+                    left[0] -= 1
+                    if left[0] == -1:
+                        self.disk.replace(ROOT, "/data/aside")
+
+                self.disk.fault = come_back
+                got = outcome(ask(node))
+                if left[0] >= 0:
+                    self.assertFails(got, NodeUnreachable)
+                    self.disk.replace(ROOT, "/data/aside")
+                self.disk.fault = None
+                if ask is discard and got is None:
+                    continue
+                self.assertEqual(self.state(node, key.hash), "have", ask.__name__)
+                self.assertEqual((node.store.lost, node.shard_count), (0, 1))
+                self.assertEqual(node.boot.counter, 1)
+
+    def test_away_while_counting(self) -> None:
+        """A count that meets no root goes on when it is back."""
+        node = self.started()
+        done(sunk(node.store, OLD))
+        done(node.stop())
+        for names in ("objects", f"objects/{OLD.key.hash[:2]}"):
+            again, left = node_on(self.disk), [1]
+
+            def vanish(
+                done_: Operation, left: list[int] = left, name: str = names
+            ) -> None:
+                if done_.name == "scan" and done_.path == f"{ROOT}/{name}":
+                    left[0] -= 1
+                    if left[0] == 0:
+                        self.disk.replace("/data/aside", ROOT)
+
+            self.disk.fault = vanish
+            done(again.start())
+            self.assertEqual(left[0], 0)
+            self.assertEqual(again.state, "scanning")
+            self.disk.replace(ROOT, "/data/aside")
+            self.assertEqual(self.state(again, OLD.key.hash), "have")
+            self.disk.fault = None
+            done(again.stop())
 
     def test_emptied(self) -> None:
         """A root whose content was deleted is filled again under the same id."""
@@ -263,7 +368,6 @@ class Roots(SynchronousTestCase):
         self.disk.put(path.replace(ROOT, "/data/copy"), copy.content(path))
         self.disk.delete(ROOT)
         self.disk.replace(ROOT, "/data/copy")
-        self.assertFails(outcome(put_small(node.store, TINY)), NodeUnreachable)
         done(node.check_root())
         self.assertEqual((node.state, node.boot.counter), ("up", 2))
         self.assertEqual(self.state(node, OLD.key.hash), "have")

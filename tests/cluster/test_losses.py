@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ostore.erasure.framing import FRAME_HEADER
 from ostore.erasure.shardfile import FOOTER_SIZE, INDEX_ROW, PROLOGUE
+from ostore.service import member
 from ostore.streaming.tasks import gather
 from tests.support.http import Cut
 from tests.support.standalone import NODES, StandaloneCase, clock, sha256, some_bytes
@@ -104,6 +105,35 @@ class FolderTests(LossCase):
             self.lose(*pair)
             await self.assert_right()
             await self.assert_mended()
+
+    async def test_a_write_at_once(self) -> None:
+        """Writes and reads right behind the deletion wait for no look at the roots."""
+        await self.fall()
+        self.patch(member, "WATCH", 3600)
+        await self.rise()
+        for size in (100, 3 * 2**20):
+            self.lose(1, 2)
+            await self.put("new", some_bytes(size))
+            await self.assert_reads("new", some_bytes(size))
+            await self.assert_right()
+        await self.assert_mended()
+
+    async def test_away_for_a_moment(self) -> None:
+        """Roots that are away and back before anybody looks lose nothing."""
+        await self.fall()
+        self.patch(member, "WATCH", 3600)
+        await self.rise(repair="off")
+        for number in (2, 4, 5):
+            self.node(number).rename(self.root / f"away{number}")
+        for name in ("small", "large"):
+            self.assert_problem(await self.get(name), 503)
+        for number in (2, 4, 5):
+            (self.root / f"away{number}").rename(self.node(number))
+        await self.assert_right()
+        self.assertEqual(self.shards(SMALL), self.small)
+        for content in (SMALL, LARGE):
+            answer = await self.ask("GET", f"/locate/{sha256(content)}")
+            self.assertEqual(len(answer.json()), 6)
 
     async def test_every_pair_while_stopped(self) -> None:
         """Deleted while it was stopped: the same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -23,6 +23,21 @@ from ostore.streaming.tasks import start
 
 RESERVE_FROM = 1 << 20
 """Temporaries below this many bytes reserve nothing."""
+
+PARTS = 512
+"""Most buffers given to one write; the kernel takes 1024."""
+
+
+def whole_file(
+    key: ShardKey, layout: Layout, frames: Sequence[Frame]
+) -> Sequence[Buffer]:
+    """A shard's file in parts."""
+    draft = ShardDraft()
+    parts: list[Buffer] = [PROLOGUE]
+    for frame in frames:
+        parts += (draft.append(frame), frame.block)
+    parts.append(draft.trailer(key, layout))
+    return parts if len(parts) <= PARTS else [b"".join(parts)]
 
 
 class Keeper(Protocol):

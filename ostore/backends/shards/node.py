@@ -44,7 +44,13 @@ class ShardNode:
         self._serial = Serial()
         self._space = Space(0, 0)
         self.store = ShardStore(
-            self._root, files, workers, clock, entropy, durable=durable
+            self._root,
+            files,
+            workers,
+            clock,
+            entropy,
+            self._mend_root,
+            durable=durable,
         )
 
     @property
@@ -141,6 +147,10 @@ class ShardNode:
             await self._workers.run(self._root.adopt, cluster, epoch)
 
         await self._serial.run(_ROOT, work)
+
+    async def _mend_root(self) -> None:
+        """A look at the root that begins after this call. Never raises."""
+        await self._serial.run(_ROOT, self._check_root)
 
     async def _check_root(self) -> None:
         try:

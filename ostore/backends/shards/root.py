@@ -52,6 +52,10 @@ class Identity:
         return found
 
 
+class RootGone(NodeUnreachable):
+    """The storage root is not there, or is another folder than the one opened."""
+
+
 class Root:
     """One storage root: its identity, its lock, and the watch over both.
 
@@ -114,13 +118,16 @@ class Root:
             raise NodeFull("the node has no room for new shards")
 
     def check(self) -> None:
-        """Raise NodeUnreachable unless the root is still the folder that was opened."""
+        """Raise RootGone unless the root is still the folder that was opened.
+
+        NodeUnreachable when it is known not to be usable.
+        """
         if self.readonly:
             raise NodeUnreachable(self.readonly)
         with on_disk():
             found = self._stat(self.paths.root)
         if found is None or _stamp(found) != self._stamp:
-            raise NodeUnreachable("the storage root is no longer there")
+            raise RootGone("the storage root is no longer there")
 
     def mend(self) -> bool:
         """Look after the root; True when its shards must be counted anew.

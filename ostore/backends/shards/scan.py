@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -28,12 +28,14 @@ class Scan:
     Made by the store at each start and when the root was exchanged. It looks at names
     only and takes nothing for granted: names that are not ours and things that are no
     plain files are counted in `strange` and left alone. Until a folder was read, the
-    index may lack what is in it: ask `knows`.
+    index may lack what is in it: ask `knows`. `check` raises when the root is not there,
+    where nothing is missing.
     """
 
     def __init__(
         self,
         disk: Disk,
+        check: Callable[[], None],
         workers: Workers,
         clock: Clock,
         shards: Index,
@@ -41,6 +43,7 @@ class Scan:
     ) -> None:
         self.strange = 0
         self._disk = disk
+        self._check = check
         self._workers = workers
         self._clock = clock
         self._shards = shards
@@ -94,8 +97,11 @@ class Scan:
         self._waiting -= missing
 
     def _list(self, folder: str) -> list[tuple[str, bool]]:
-        with on_disk(), suppress(FileNotFoundError):
-            return list(self._disk.files.scan(folder))
+        with on_disk():
+            try:
+                return list(self._disk.files.scan(folder))
+            except FileNotFoundError:
+                self._check()
         return []
 
     async def _read(self, fan: str) -> None:
@@ -105,30 +111,35 @@ class Scan:
         names = await self._workers.run(self._open, folder)
         more = True
         while more:
-            found, strange, more = await self._workers.run(_take, names, fan)
+            found, strange, more = await self._workers.run(self._take, names, fan)
             self.strange += strange
             for key, copy in found:
                 index.add(key, copy)
 
     def _open(self, folder: str) -> Iterator[tuple[str, bool]]:
-        with on_disk(), suppress(FileNotFoundError):
-            return self._disk.files.scan(folder)
+        with on_disk():
+            try:
+                return self._disk.files.scan(folder)
+            except FileNotFoundError:
+                self._check()
         return iter(())
 
-
-def _take(
-    names: Iterator[tuple[str, bool]], fan: str
-) -> tuple[list[tuple[ShardKey, int]], int, bool]:
-    """The shards among the next names, how many are strange, whether more follow."""
-    found: list[tuple[ShardKey, int]] = []
-    seen = 0
-    with on_disk(), suppress(FileNotFoundError):
-        for name, plain in islice(names, SLICE):
-            seen += 1
-            each = parse_garbage(name) if plain else None
-            if each is not None and _belongs(each, fan):
-                found.append(each)
-    return found, seen - len(found), seen == SLICE
+    def _take(
+        self, names: Iterator[tuple[str, bool]], fan: str
+    ) -> tuple[list[tuple[ShardKey, int]], int, bool]:
+        """The shards among the next names, how many are strange, whether more follow."""
+        found: list[tuple[ShardKey, int]] = []
+        seen = 0
+        with on_disk():
+            try:
+                for name, plain in islice(names, SLICE):
+                    seen += 1
+                    each = parse_garbage(name) if plain else None
+                    if each is not None and _belongs(each, fan):
+                        found.append(each)
+            except FileNotFoundError:
+                self._check()
+        return found, seen - len(found), seen == SLICE
 
 
 def _belongs(found: tuple[ShardKey, int], fan: str) -> bool:

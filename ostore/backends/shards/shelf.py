@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import attrs
 
@@ -11,6 +11,7 @@ from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import on_disk
 from ostore.backends.shards.garbage import Garbage
 from ostore.backends.shards.paths import FANS, parse_garbage, parse_shard
+from ostore.backends.shards.reading import Opened, open_source
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.shardfiles import is_whole, opened, read_index, shard_facts
 from ostore.erasure.geometry import Buffer
@@ -61,7 +62,7 @@ class Shelf:
     def create(self, upload: str) -> int:
         """A new temporary, open. Raises ShardRefused when the upload has one."""
         self._root.check()
-        with on_disk():
+        with self._at_root():
             try:
                 return self.disk.create(self.disk.paths.upload(upload))
             except FileExistsError:
@@ -69,7 +70,7 @@ class Shelf:
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
         """Write at `offset`; with an `end`, reserve the room up to there before."""
-        with on_disk():
+        with self._at_root():
             if end:
                 self.disk.files.preallocate(fd, offset, end - offset)
                 self.disk.files.write_behind(fd, 0, offset)
@@ -83,7 +84,7 @@ class Shelf:
         It stays open when that fails.
         """
         self._in_time(naming)
-        with on_disk():
+        with self._at_root():
             self.disk.files.pwrite(fd, [trailer], offset)
             self.disk.files.truncate(fd, offset + len(trailer))
         discarded = self.name(fd, upload, naming)
@@ -110,7 +111,7 @@ class Shelf:
         """
         disk, key = self.disk, naming.key
         temporary, target = disk.paths.upload(upload), disk.paths.shard(key)
-        with on_disk():
+        with self._at_root():
             if naming.age:  # else the age is that of the last write: none
                 disk.files.touch(fd, self._wall() - naming.age)
             disk.sync(fd)
@@ -147,15 +148,24 @@ class Shelf:
 
     # What stands
 
+    def open(self, key: ShardKey) -> Opened:
+        """Open it for reading. Raises ShardMissing, ShardRotten."""
+        path = self.disk.paths.shard(key)
+        with self._at_root():
+            return open_source(self.disk.files, path, key, self._wall())
+
     def look(self, key: ShardKey) -> ShardFacts:
         """Open the shard and check both its ends. Raises ShardMissing, ShardRotten."""
-        with on_disk(), opened(self.disk.files, self.disk.paths.shard(key), key) as it:
+        with (
+            self._at_root(),
+            opened(self.disk.files, self.disk.paths.shard(key), key) as it,
+        ):
             return it.facts(self._wall())
 
     def inspect(self, key: ShardKey) -> None:
         """Check its index too. Raises ShardMissing, ShardRotten."""
         files = self.disk.files
-        with on_disk(), opened(files, self.disk.paths.shard(key), key) as found:
+        with self._at_root(), opened(files, self.disk.paths.shard(key), key) as found:
             read_index(files, found)
 
     def renew(self, key: ShardKey) -> ShardFacts:
@@ -164,7 +174,7 @@ class Shelf:
         Its name is made durable too: a process that died may not have come to that.
         """
         disk = self.disk
-        with on_disk(), opened(disk.files, disk.paths.shard(key), key) as found:
+        with self._at_root(), opened(disk.files, disk.paths.shard(key), key) as found:
             now = self._wall()
             disk.files.touch(found.fd, now)
             disk.sync(found.fd)
@@ -175,7 +185,7 @@ class Shelf:
 
     def discard(self, key: ShardKey) -> int:
         """Move to garbage; gives the copy number. Raises ShardMissing."""
-        with on_disk():
+        with self._at_root():
             copy = self._garbage.take(key, self._wall())
         self._root.check()
         return copy
@@ -187,7 +197,7 @@ class Shelf:
 
         `fresh`: with a new age.
         """
-        with on_disk(), suppress(FileExistsError):
+        with self._at_root(), suppress(FileExistsError):
             now = self._wall() if fresh else None
             copy = self._garbage.give_back(key, copies, now)
             self._root.check()
@@ -198,21 +208,13 @@ class Shelf:
 
     def shards_of(self, hash: str) -> list[ShardKey]:
         """The shards of a content by their names in its folder."""
-        with on_disk():
-            try:
-                names = list(self.disk.files.scan(self.disk.paths.fan(hash)))
-            except FileNotFoundError:
-                return []
+        names = self._names(self.disk.paths.fan(hash))
         keys = (parse_shard(name) for name, plain in names if plain)
         return [key for key in keys if key is not None and key.hash == hash]
 
     def discarded_of(self, hash: str) -> list[tuple[ShardKey, int]]:
         """The shards of a content and their copy numbers in garbage."""
-        with on_disk():
-            try:
-                names = list(self.disk.files.scan(self.disk.paths.garbage))
-            except FileNotFoundError:
-                return []
+        names = self._names(self.disk.paths.garbage)
         found = (parse_garbage(name) for name, plain in names if plain)
         return [each for each in found if each is not None and each[0].hash == hash]
 
@@ -225,32 +227,34 @@ class Shelf:
         paths = self.disk.paths
         named = [(k, paths.shard(k), "bad" if bad else "whole") for k, bad in kept]
         named += [(k, paths.discarded(k, copy), "garbage") for k, copy in discarded]
-        with on_disk():
+        with self._at_root():
             found = [self._describe(*each) for each in named]
+        if None in found:
+            self._root.check()
         return [each for each in found if each is not None]
 
     def any(self) -> bool:
         """Whether there is any shard, garbage included."""
         paths = self.disk.paths
         folders = [f"{paths.objects}/{fan}" for fan in FANS]
-        for folder in (paths.garbage, *folders):
-            with on_disk(), suppress(FileNotFoundError):
-                for name, plain in self.disk.files.scan(folder):
-                    if plain and parse_garbage(name) is not None:
-                        return True
-        return False
+        return any(
+            plain and parse_garbage(name) is not None
+            for folder in (paths.garbage, *folders)
+            for name, plain in self._names(folder)
+        )
 
     def sweep(self) -> None:
         """Remove the temporaries of a process that died."""
         temp = self.disk.paths.temp
-        with on_disk(), suppress(FileNotFoundError):
-            for name, plain in list(self.disk.files.scan(temp)):
+        names = self._names(temp)
+        with self._at_root():
+            for name, plain in names:
                 if plain:
                     self.disk.drop(f"{temp}/{name}")
 
     def space(self) -> Space:
         """Bytes of the file system."""
-        with on_disk():
+        with self._at_root():
             return self.disk.files.space(self.disk.paths.root)
 
     def _describe(self, key: ShardKey, path: str, state: str) -> ShardFacts | None:
@@ -268,6 +272,26 @@ class Shelf:
             )
         except FileNotFoundError:
             return None
+
+    @contextmanager
+    def _at_root(self) -> Iterator[None]:
+        """on_disk(); nothing is missing below a root that is gone: RootGone then."""
+        try:
+            with on_disk():
+                yield
+        except (ShardMissing, NodeUnreachable):
+            self._root.check()
+            raise
+
+    def _names(self, folder: str) -> Sequence[tuple[str, bool]]:
+        """What is in a folder; nothing when there is no such folder."""
+        for _ in range(2):  # a root may be back by the time that it is looked at
+            with on_disk():
+                try:
+                    return list(self.disk.files.scan(folder))
+                except FileNotFoundError:
+                    self._root.check()
+        return []
 
     def _in_time(self, naming: Naming) -> None:
         if naming.deadline is not None and self._wall() > naming.deadline:

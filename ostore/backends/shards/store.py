@@ -6,25 +6,24 @@ from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import groupby
+from typing import TypeVar
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import Files
-from ostore.backends.shards.incoming import Incoming
+from ostore.backends.shards.incoming import Incoming, whole_file
 from ostore.backends.shards.lane import Lane
 from ostore.backends.shards.ledger import Ledger
+from ostore.backends.shards.looking import Look, holding, look_at, look_twice
 from ostore.backends.shards.paths import checked_hash, checked_id
-from ostore.backends.shards.reading import Reader, open_source
-from ostore.backends.shards.root import Root
+from ostore.backends.shards.reading import Reader
+from ostore.backends.shards.root import Root, RootGone
 from ostore.backends.shards.scan import Scan
 from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Naming, Shelf
-from ostore.erasure.draft import ShardDraft
 from ostore.erasure.framing import Frame
-from ostore.erasure.geometry import Buffer
-from ostore.erasure.shardfile import PROLOGUE
 from ostore.interfaces import IShardStore
 from ostore.model.errors import (
     NodeUnreachable,
@@ -39,8 +38,7 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks, start
 
-PARTS = 512
-"""Most buffers given to one write; the kernel takes 1024."""
+T = TypeVar("T")
 
 
 @implementer(IShardStore)
@@ -49,7 +47,8 @@ class ShardStore:
 
     The index of names, what is known to be bad and what is condemned are kept in
     memory. Work on one content is done one after the other, and what has begun is
-    finished even if its caller is cancelled.
+    finished even if its caller is cancelled. A new shard that meets no root calls
+    `mend_root` and tries once more.
     """
 
     def __init__(
@@ -59,11 +58,12 @@ class ShardStore:
         workers: Workers,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        mend_root: Callable[[], Awaitable[None]],
         *,
         durable: bool = True,
     ) -> None:
         self._root = root
-        self._files = files
+        self._mend_root = mend_root
         self._workers = workers
         self._clock = clock
         self._entropy = entropy
@@ -77,7 +77,12 @@ class ShardStore:
     def _count(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._scan = Scan(
-            self._disk, self._workers, self._clock, ledger.shards, ledger.garbage
+            self._disk,
+            self._root.check,
+            self._workers,
+            self._clock,
+            ledger.shards,
+            ledger.garbage,
         )
 
     # Its life
@@ -138,7 +143,10 @@ class ShardStore:
         def undo(fd: int) -> None:
             _ = start(self._workers.run(self._shelf.give_up, fd, upload))
 
-        fd = await handed_over(self._workers.run(self._shelf.create, upload), undo)
+        def opened() -> Awaitable[int]:
+            return handed_over(self._workers.run(self._shelf.create, upload), undo)
+
+        fd = await self._on_a_root(opened)
         return Incoming(upload, fd, self._shelf, self._workers, self)
 
     async def put_small(
@@ -152,20 +160,14 @@ class ShardStore:
         """Write and name a shard; one worker thread does all that wait for it."""
         self._root.paths.shard(key)
         self._root.admit()
-        draft = ShardDraft()
-        parts: list[Buffer] = [PROLOGUE]
-        for frame in frames:
-            parts += (draft.append(frame), frame.block)
-        parts.append(draft.trailer(key, layout))
-        if len(parts) > PARTS:
-            parts = [b"".join(parts)]
+        parts = whole_file(key, layout, frames)
         upload = self._entropy(16).hex()
 
         async def name(standing_bad: bool) -> int | None:
             naming = Naming(key, deadline, age, standing_bad)
             return await self._small.run(lambda: self._shelf.put(upload, parts, naming))
 
-        await self.keep(key, name)
+        await self._on_a_root(lambda: self.keep(key, name))
 
     async def keep(
         self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
@@ -192,24 +194,25 @@ class ShardStore:
     async def find(self, hash: str) -> Holding:
         """All whole shards of a content; looks at the disk where the count is not yet."""
         checked_hash(hash)
-        found, doubtful = await self._looked(await self._keys(hash), self._shelf.look)
+        found, doubtful = await look_at(
+            self._workers, await self._keys(hash), self._shelf.look
+        )
         if not doubtful:
-            return _holding(found)
+            return holding(found)
         return await self._serial.run(hash, lambda: self._find_in_turn(hash))
 
     async def open(self, key: ShardKey) -> Reader:
         """One shard for reading."""
-        path = self._root.paths.shard(key)
+        self._root.paths.shard(key)
         if key in self._ledger.bad:
             raise ShardRotten("the shard was found rotten before")
         if self._scan.knows(key.hash) and (key, 0) not in self._ledger.shards.of(
             key.hash
         ):
             raise ShardMissing("there is no such shard here")
-        now = self._clock.wall()
         try:
             opened = await handed_over(
-                self._workers.run(open_source, self._files, path, key, now),
+                self._workers.run(self._shelf.open, key),
                 lambda late: late.source.close(),
             )
         except (ShardMissing, ShardRotten):
@@ -308,6 +311,14 @@ class ShardStore:
         if key in await self._keys(key.hash):
             self._ledger.rot(key)
 
+    async def _on_a_root(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What `write()` gives, tried again once the root that vanished is mended."""
+        try:
+            return await write()
+        except RootGone:
+            await self._mend_root()
+            return await write()
+
     # Its own; what says "in turn" is called by the one whose turn it is
 
     async def _keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
@@ -317,32 +328,15 @@ class ShardStore:
             found = await self._workers.run(self._shelf.shards_of, hash)
         return [key for key in found if bad or key not in self._ledger.bad]
 
-    async def _looked(
-        self, keys: Sequence[ShardKey], look: Callable[[ShardKey], ShardFacts]
-    ) -> tuple[Sequence[ShardFacts], Sequence[tuple[ShardKey, bool]]]:
-        """Facts of the whole ones, and of the others whether they are rotten."""
-        found: MutableSequence[ShardFacts] = []
-        doubtful: MutableSequence[tuple[ShardKey, bool]] = []
-        for key in keys:
-            try:
-                found.append(await self._workers.run(look, key))
-            except ShardMissing:
-                doubtful.append((key, False))
-            except ShardRotten:
-                doubtful.append((key, True))
-        return found, doubtful
-
-    async def _settled(
-        self, keys: Sequence[ShardKey], look: Callable[[ShardKey], ShardFacts]
-    ) -> Holding:
+    async def _settled(self, keys: Sequence[ShardKey], look: Look) -> Holding:
         """What is whole of these; the others are struck off. In turn."""
-        found, doubtful = await self._looked(keys, look)
+        found, doubtful = await look_twice(self._workers, keys, look)
         for key, rotten in doubtful:
             if rotten:
                 self._ledger.rot(key)
             else:
                 self._ledger.gone(key)
-        return _holding(found)
+        return holding(found)
 
     async def _find_in_turn(self, hash: str) -> Holding:
         return await self._settled(await self._keys(hash), self._shelf.look)
@@ -353,6 +347,8 @@ class ShardStore:
             await self._workers.run(self._shelf.inspect, key)
         except ShardMissing:
             self._ledger.gone(key)
+            return
+        except RootGone:
             return
         except ShardRotten:
             self._ledger.rot(key)
@@ -390,7 +386,3 @@ class ShardStore:
             if given is not None:
                 self._ledger.garbage.remove(key, given)
                 self._ledger.whole(key)
-
-
-def _holding(found: Sequence[ShardFacts]) -> Holding:
-    return Holding("have" if found else "none", tuple(found))
