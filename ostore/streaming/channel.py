@@ -54,6 +54,7 @@ class StreamingChannel(HTTPChannel):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self.site = site
         self.lingering = False
+        self._refused = False
         self._body_paused = False
         self._lingered = 0
         self._linger_end: IDelayedCall | None = None
@@ -96,6 +97,10 @@ class StreamingChannel(HTTPChannel):
         """Hand the request over now, unless it has no body and is over in a moment."""
         self._heads += 1
         request = self.requests[-1]
+        if not request.names_host(self._version):
+            self._refused = True
+            self._respondToBadRequestAndDisconnect()
+            return
         request.begin(self, (self._command, self._path, self._version), self.length)
         self.persistent = request.persistent
         if self.length != 0:
@@ -103,6 +108,8 @@ class StreamingChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """Take back our own pause: from here on Twisted keeps the rules of reading."""
+        if self._refused:
+            return
         self.resume_body()
         super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted's
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from twisted.python.failure import Failure
@@ -22,6 +23,9 @@ BODY_LOW = 128 * 1024
 
 SMALL_REST = 256 * 1024
 """An unread rest up to this size is read and dropped to keep the connection."""
+
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+"""The characters of a host and a port (RFC 3986, 3.2)."""
 
 
 class RequestBody:
@@ -113,6 +117,16 @@ class StreamingRequest:
         if values is None:
             return None
         return b", ".join(values).decode("utf-8", "surrogateescape")
+
+    def names_host(self, version: bytes) -> bool:
+        """Whether there is one Host header, and a right one (RFC 9112, 3.2).
+
+        HTTP/1.0 may leave it out.
+        """
+        hosts = self.requestHeaders.getRawHeaders(b"Host") or []
+        if not hosts:
+            return version == b"HTTP/1.0"
+        return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
 
     def begin(
         self,

@@ -53,7 +53,7 @@ class ExpectTests(SiteCase):
         client.inbox = b""
         client.send(b"hello")
         self.assertEqual((await client.response()).body, b"hello")
-        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertEqual((await client.response()).status, 200)
 
     async def test_refused_without_100(self) -> None:

@@ -118,7 +118,9 @@ class BodyTests(SiteCase):
 
         await self.serve(handle)
         client = await self.client()
-        client.send(b"GET /1 HTTP/1.1\r\n\r\n", b"GET /2 HTTP/1.1\r\n\r\n")
+        client.send(
+            b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /2 HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
         self.assertEqual((await client.response()).body, b"/1")
         self.assertEqual((await client.response()).body, b"/2")
         self.assertEqual(seen, [b"/1", b"/2"])
@@ -141,7 +143,7 @@ class BodyTests(SiteCase):
         """`Connection: close` among other options ends the connection."""
         await self.serve(Echo())
         client = await self.client()
-        client.send(b"GET / HTTP/1.1\r\nConnection: TE, Close\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: TE, Close\r\n\r\n")
         self.assertEqual((await client.response()).headers["Connection"], "close")
         await client.closed()
 
@@ -154,7 +156,9 @@ class BodyTests(SiteCase):
 
         await self.serve(handle)
         client = await self.client()
-        client.send(b"GET / HTTP/1.1\r\nX-Mine: a\xff\r\nX-Mine: \xc3\xa9\r\n\r\n")
+        client.send(
+            b"GET / HTTP/1.1\r\nHost: x\r\nX-Mine: a\xff\r\nX-Mine: \xc3\xa9\r\n\r\n"
+        )
         await until(lambda: b"\r\n\r\n" in client.inbox)
         self.assertIn(b"X-Copy: a\xff, \xc3\xa9\r\n", client.inbox)
 
@@ -296,12 +300,17 @@ class MalformedTests(SiteCase):
 
     async def refused(self, *data: bytes) -> list[StreamingRequest]:
         """Send it, expect the bare 400; gives what was handed over."""
+        return await self.each_refused(b"".join(data))
+
+    async def each_refused(self, *requests: bytes) -> list[StreamingRequest]:
+        """The same of several, each on a connection of its own."""
         echo = Echo()
         await self.serve(echo)
-        client = await self.client()
-        client.send(*data)
-        await client.closed()
-        self.assertEqual(client.inbox, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        for data in requests:
+            client = await self.client()
+            client.send(data)
+            await client.closed()
+            self.assertEqual(client.inbox, b"HTTP/1.1 400 Bad Request\r\n\r\n", data)
         return echo.requests
 
     async def test_length_and_chunked(self) -> None:
@@ -322,6 +331,43 @@ class MalformedTests(SiteCase):
     async def test_bad_header(self) -> None:
         """A header line without a colon is refused."""
         self.assertEqual(await self.refused(put(b"nonsense")), [])
+
+    async def test_no_host(self) -> None:
+        """HTTP/1.1 needs a Host, with a body or without, whatever follows."""
+        head = b"PUT / HTTP/1.1\r\n"
+        handed_over = await self.each_refused(
+            head + b"\r\n",
+            head + b"\r\n" + GET,
+            head + b"Content-Length: 2\r\n\r\nab",
+            head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        )
+        self.assertEqual(handed_over, [])
+
+    async def test_wrong_hosts(self) -> None:
+        """Two Hosts, were they equal, or one that cannot be any, in HTTP/1.0 too."""
+        handed_over = await self.each_refused(
+            *(
+                b"GET / HTTP/" + version + b"\r\n" + lines + b"\r\n\r\n"
+                for version in (b"1.0", b"1.1")
+                for lines in (
+                    b"Host: x\r\nHost: x",
+                    b"Host: x y",
+                    b"Host: x\r\n y",
+                    b"Host: user@x",
+                    b"Host: x/y",
+                    b"Host: \xff",
+                )
+            )
+        )
+        self.assertEqual(handed_over, [])
+
+    async def test_right_hosts(self) -> None:
+        """Names, addresses, ports, and the empty one that no authority gives."""
+        await self.serve(Echo())
+        client = await self.client()
+        for host in (b"x", b"a-b.example:80", b"127.0.0.1:1", b"[::1]:8080", b""):
+            client.send(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            self.assertEqual((await client.response()).status, 200, host)
 
     async def test_bad_request_line(self) -> None:
         """So is a request line that is none."""

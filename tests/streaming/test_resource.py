@@ -180,7 +180,7 @@ class ErrorTests(DispatchCase):
         client = await self.start()
         self.thing.before = b"half"
         self.thing.error = errors.TooFewShards("gone")
-        client.send(b"GET /x HTTP/1.1\r\n\r\n")
+        client.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.closed()
         self.assertNotIn(b"problem", client.inbox)
         self.assertFalse(client.inbox.endswith(b"0\r\n\r\n"))
@@ -205,7 +205,7 @@ class LogTests(DispatchCase):
         """Method, target, status, bytes both ways, agent, and no other header."""
         client = await self.start()
         client.send(
-            b"PUT /x?y=1 HTTP/1.1\r\nContent-Length: 3\r\nUser-Agent: a\tb\xff\r\n"
+            b"PUT /x?y=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nUser-Agent: a\tb\xff\r\n"
             b"Authorization: sesame\r\n\r\nabc"
         )
         response = await client.response()
@@ -235,7 +235,7 @@ class LogTests(DispatchCase):
         """A request whose client left before the answer has a line without status."""
         client = await self.start()
         self.thing.go = Deferred()
-        client.send(b"GET /x HTTP/1.1\r\n\r\n")
+        client.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: self.site.in_flight)
         client.transport.abortConnection()
         await until(lambda: not self.site.connections)
