@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 class IMessageBus(Interface):
     """Fan-out of small messages, and answers to the one who asked.
 
-    All traffic is soft state: at most once, nothing kept. Bodies are bytes of at
-    most 64 KiB. Handlers run in the reactor, never re-entrantly (never before the
-    call that caused them has returned); what a handler raises is logged.
+    All traffic is soft state: at most once, nothing kept. Bodies are bytes, 1 to
+    64 KiB. Handlers run in the reactor, never re-entrantly (never before the call
+    that caused them has returned); what a handler raises is logged.
     """
 
-    address: str = Attribute("where answers to this member are sent: its reply_to")
+    address: str = Attribute("how this member names itself as the one to answer")
     up: bool = Attribute("whether a publish now would reach the others")
+    trouble: str | None = Attribute("why it is not up, in one sentence; or None")
 
     async def start() -> None:
         """Join; returns at once even when the broker is away."""
@@ -41,8 +42,17 @@ class IMessageBus(Interface):
     async def stop() -> None:
         """Leave; nothing is delivered afterwards."""
 
+    def on_up(handler: Callable[[float], None]) -> None:
+        """Call `handler(away)` each time the bus comes up.
+
+        `away` is the number of seconds in which messages may have been missed.
+        """
+
     def subscribe(topic: str, handler: Callable[[bytes, str], None]) -> None:
-        """Call `handler(body, reply_to)` for each message published to `topic`."""
+        """Call `handler(body, reply_to)` for each message published to `topic`.
+
+        What is sent to `reply_to` reaches the one who published, and nobody else.
+        """
 
     def listen(handler: Callable[[bytes], None]) -> None:
         """Call `handler(body)` for each message sent to this member's address."""

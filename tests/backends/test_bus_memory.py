@@ -105,7 +105,7 @@ class MemoryBusTests(TestCase):
         other.subscribe("a", lambda body, _: got.append(body))
         await self.member.start()
         await other.start()
-        await other.publish("stop", b"")
+        await other.publish("stop", b"!")
         await other.publish("a", b"x")
         self.timers.advance(0)
         self.assertEqual((self.received, got), ([], []))
@@ -117,6 +117,18 @@ class MemoryBusTests(TestCase):
         await self.member.publish("a", b"x")
         await self.member.stop()
         self.assertEqual(self.timers.getDelayedCalls(), [])
+
+    async def test_away(self) -> None:
+        """A member that comes back learns how long it was away."""
+        away: list[float] = []
+        self.member.on_up(away.append)
+        for _ in range(2):
+            await self.member.start()
+            await self.member.start()
+            self.timers.advance(5)
+            await self.member.stop()
+            self.timers.advance(7)
+        self.assertEqual(away, [0.0, 7.0])
 
     async def test_start_again(self) -> None:
         """A member that starts again hears again, and not what it missed."""

@@ -17,6 +17,7 @@ from ostore.model.errors import BusUnavailable
 from ostore.streaming.clock import Clock
 
 MAX_BODY = 64 * 1024
+NOT_JOINED = "this process has not joined the message bus"
 MAX_QUEUE = 10_000
 """Deliveries that may wait; more are dropped and counted."""
 MAX_TURN = 1_000
@@ -40,7 +41,7 @@ class MemoryBus:
 
     def __init__(self, clock: Clock, limit: int = MAX_QUEUE) -> None:
         self.dropped = 0
-        self._clock = clock
+        self.clock = clock
         self._limit = limit
         self._log = Logger()
         self._members: dict[str, MemoryBusMember] = {}
@@ -80,14 +81,14 @@ class MemoryBus:
         if len(self._queue) >= self._limit:
             self.dropped += 1
             return
-        expires = None if ttl is None else self._clock.monotonic() + ttl
+        expires = None if ttl is None else self.clock.monotonic() + ttl
         self._queue.append(_Delivery(member, call, expires))
         if self._timer is None:
-            self._timer = self._clock.call_later(0, self._turn)
+            self._timer = self.clock.call_later(0, self._turn)
 
     def _turn(self) -> None:
         self._timer = None
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for _ in range(min(len(self._queue), MAX_TURN)):
             if not self._queue:
                 break
@@ -99,7 +100,7 @@ class MemoryBus:
             except Exception:  # noqa: BLE001 - logged; the others still get theirs
                 self._log.failure("a handler of the bus failed", Failure())  # type: ignore[no-untyped-call]  # untyped in Twisted
         if self._queue and self._timer is None:
-            self._timer = self._clock.call_later(0, self._turn)
+            self._timer = self.clock.call_later(0, self._turn)
 
 
 @implementer(IMessageBus)
@@ -110,18 +111,37 @@ class MemoryBusMember:
         self.address = address
         self.up = False
         self._bus = bus
+        self._left: float | None = None
+        self._watchers: list[Callable[[float], None]] = []
         self._handlers: dict[str, list[Callable[[bytes, str], None]]] = {}
         self._listeners: list[Callable[[bytes], None]] = []
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not up."""
+        return None if self.up else NOT_JOINED
+
     async def start(self) -> None:
         """Join."""
+        if self.up:
+            return
         self.up = True
         self._bus.join(self)
+        now = self._bus.clock.monotonic()
+        away = now - (now if self._left is None else self._left)
+        for watcher in self._watchers:
+            self._bus.deliver(self, partial(watcher, away), None)
 
     async def stop(self) -> None:
         """Leave; nothing is delivered afterwards."""
+        if self.up:
+            self._left = self._bus.clock.monotonic()
         self.up = False
         self._bus.leave(self)
+
+    def on_up(self, handler: Callable[[float], None]) -> None:
+        """Call `handler(away)` each time it joins, `away` seconds after it left."""
+        self._watchers.append(handler)
 
     def subscribe(self, topic: str, handler: Callable[[bytes, str], None]) -> None:
         """Call `handler(body, reply_to)` for each message published to `topic`."""
@@ -159,7 +179,7 @@ class MemoryBusMember:
     def _check(self, body: bytes) -> None:
         if type(body) is not bytes:
             raise TypeError("a message body is bytes")
-        if len(body) > MAX_BODY:
-            raise ValueError(f"a message body has at most {MAX_BODY} bytes")
+        if not 0 < len(body) <= MAX_BODY:
+            raise ValueError(f"a message body has 1 to {MAX_BODY} bytes")
         if not self.up:
-            raise BusUnavailable("this process has not joined the message bus")
+            raise BusUnavailable(NOT_JOINED)
