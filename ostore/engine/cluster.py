@@ -53,7 +53,7 @@ class Cluster:
 
     Owned by the service, which starts and stops it. `expected` names nodes that
     are known beforehand (standalone): once all of them were heard, the view is
-    settled; otherwise it is after one heartbeat period.
+    settled; otherwise it is once the bus was up for one heartbeat period.
     """
 
     def __init__(
@@ -83,14 +83,15 @@ class Cluster:
         self._asks: dict[str, _Ask] = {}
         self._log = Logger()
         self._tasks = Tasks(self._log)
-        self._started = clock.monotonic()
+        self._hearing: float | None = None
 
     async def start(self) -> None:
         """Listen, and ask every node to say that it is there."""
-        self._started = self._clock.monotonic()
         self._bus.subscribe(API_TOPIC, self._heard)
         self._bus.listen(self._answered)
-        self._tasks.spawn("asking for heartbeats", self._hello)
+        self._bus.on_up(self._resume)
+        if self._bus.up:
+            self._resume(0.0)
 
     async def stop(self) -> None:
         """End every locate that is under way with what is known."""
@@ -103,7 +104,8 @@ class Cluster:
         """Whether "nobody has it" may be believed: everyone had time to speak."""
         if self._expected:
             return self._expected <= self.members.by_id.keys()
-        return self._clock.monotonic() - self._started >= self._heartbeat
+        now = self._clock.monotonic()
+        return self._hearing is not None and now - self._hearing >= self._heartbeat
 
     def live(self) -> list[Member]:
         """Nodes heard in time, suspects included."""
@@ -190,6 +192,17 @@ class Cluster:
         ask.late = True
         ask.finish()
 
+    def _resume(self, away: float) -> None:
+        """The bus is up again: nodes are kept as they were, and asked to speak.
+
+        A newcomer's heartbeats may all have been missed when it was away for long.
+        """
+        now = self._clock.monotonic()
+        if self._hearing is None or away >= self._heartbeat:
+            self._hearing = now
+        self.members = self.members.resumed(now - away, now)
+        self._tasks.spawn("asking for heartbeats", self._hello)
+
     async def _hello(self) -> None:
         try:
             await self._bus.publish(
@@ -198,7 +211,7 @@ class Cluster:
                 self._heartbeat,
             )
         except BusUnavailable:
-            self._log.info("no bus yet: nodes will be known by their heartbeats")
+            self._log.debug("hello not sent: the bus is away again")
 
     def _heard(self, body: bytes, _: str) -> None:
         message = self._open(body)

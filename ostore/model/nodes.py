@@ -53,8 +53,9 @@ class Heartbeat:
 class Member:
     """A node as this process sees it: its last heartbeat and when it came.
 
-    `heard` and `suspected` are seconds of the monotonic clock; `suspected` is None
-    unless it missed a locate or refused a connection since it was last heard.
+    `heard` and `suspected` are seconds of the monotonic clock; `heard` is also set
+    when hearing was possible again (`Members.resumed`), `suspected` is None unless it
+    missed a locate or refused a connection since it was last heard.
     `rival` is the boot and sequence of another process that speaks under the same
     id; when it goes on, the id is in conflict until a newer boot is heard.
     """
@@ -106,6 +107,20 @@ class Members:
                 attrs.evolve(known, rival=(beat.boot, beat.seq), conflict=True)
             )
         return self
+
+    def resumed(self, since: float, now: float) -> Members:
+        """Nobody could be heard from `since` to `now`: silence then means nothing.
+
+        Who was live at `since` counts as heard now, and so has one whole time-out to
+        speak; who was down stays down.
+        """
+        kept = {
+            node: attrs.evolve(member, heard=max(member.heard, now))
+            if since - member.heard <= self.timeout
+            else member
+            for node, member in self.by_id.items()
+        }
+        return attrs.evolve(self, by_id=kept)
 
     def suspect(self, node: str, now: float) -> Members:
         """It missed a locate or refused a connection: suspect until heard again."""

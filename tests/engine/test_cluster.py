@@ -15,6 +15,7 @@ from ostore.model.census import Census
 from ostore.model.errors import NodeUnreachable, NotFound, TooFewShards
 from ostore.model.layouts import Layout
 from ostore.model.messages import Answer, Hello, Signer
+from ostore.model.nodes import Members
 from tests.support.engine import (
     EngineCase,
     Rig,
@@ -308,6 +309,60 @@ class ViewTests(ClusterCase):
         self.assertFalse(cluster.settled)
         self.pass_(5)
         self.assertTrue(cluster.settled)
+
+    def test_settled_without_a_bus(self) -> None:
+        """Time without a bus does not count: nobody could have spoken."""
+        self.rise()
+        cluster = self.engine.cluster
+        cluster._expected = frozenset()
+        self.pass_(60)
+        self.assertTrue(cluster.settled)
+        cluster._resume(60.0)
+        self.assertFalse(cluster.settled)
+        self.pass_(4.9)
+        self.assertFalse(cluster.settled)
+        self.pass_(0.1)
+        self.assertTrue(cluster.settled)
+        cluster._resume(4.9)
+        self.assertTrue(cluster.settled)
+
+    def test_bus_comes_back(self) -> None:
+        """After a long silence of the bus all nodes count as there, and are asked."""
+        self.rise_with()
+        ours = self.engine.cluster._bus
+        self.run_(ours.stop())
+        self.pass_(60)
+        self.assertEqual(self.cluster.live(), [])
+        heard = []
+        self.rigs[0].go()
+        hello = self.cluster._hello
+
+        async def asking() -> None:
+            heard.append(len(self.cluster.live()))
+            await hello()
+
+        self.cluster._hello = asking  # type: ignore[method-assign]  # looked at in passing
+        self.run_(ours.start())
+        self.pass_(0)
+        self.assertEqual(heard, [6])
+        self.pass_(9.9)
+        self.assertEqual(len(self.cluster.live()), 6)
+        self.pass_(0.2)
+        self.assertEqual(len(self.cluster.live()), 5)
+
+    def test_bus_comes_late(self) -> None:
+        """Started before its bus, it says hello as soon as that is up."""
+        self.rise()
+        cluster = self.engine.cluster
+        ours = cluster._bus
+        self.run_(ours.stop())
+        cluster.members = Members(10.0)
+        cluster._hearing = None
+        self.run_(cluster.start())
+        self.assertFalse(cluster.settled)
+        self.run_(ours.start())
+        self.pass_(0)
+        self.assertEqual(len(cluster.live()), 6)
 
     def test_quiet_since(self) -> None:
         """How long the last node to leave has been silent; None when none is gone."""

@@ -53,6 +53,22 @@ class MembersTests(SynchronousTestCase):
         self.assertEqual(state(members, 2.0), "full")
         self.assertEqual(len(members.trusted(2.0)), 1)
 
+    def test_resumed(self) -> None:
+        """After deafness who was there has a whole time-out; who was down stays down."""
+        kept = self.members.resumed(TIMEOUT, 500.0)
+        self.assertEqual(state(kept, 500.0 + TIMEOUT), "up")
+        self.assertEqual(state(kept, 500.0 + TIMEOUT + 0.1), "down")
+        gone = self.members.resumed(TIMEOUT + 0.1, 500.0)
+        self.assertEqual(state(gone, 500.0), "down")
+        self.assertEqual(gone.last_down(500.0), 0.0)
+
+    def test_resumed_judges_nobody(self) -> None:
+        """Deafness clears no suspicion, takes no heartbeat and makes nobody older."""
+        suspect = self.members.suspect("n1", 1.0).resumed(1.0, 2.0)
+        self.assertEqual(state(suspect, 2.0), "suspect")
+        self.assertEqual(suspect.by_id["n1"].beat, BEAT)
+        self.assertEqual(self.members.resumed(0.0, -1.0), self.members)
+
     def test_repeated(self) -> None:
         """A heartbeat that was seen before neither revives nor clears."""
         members = self.members.suspect("n1", 1.0)
