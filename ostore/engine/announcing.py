@@ -8,15 +8,29 @@ from twisted.logger import Logger
 
 from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
 from ostore.interfaces import IMessageBus, IShardStore
-from ostore.model.errors import BusUnavailable, ShardError
+from ostore.model.errors import BusUnavailable, Refused, ShardError
 from ostore.model.layouts import Holding
-from ostore.model.messages import Answer, BadMessage, Hello, Locate, Signer
-from ostore.model.nodes import Heartbeat
+from ostore.model.messages import (
+    Answer,
+    BadMessage,
+    Claim,
+    Hello,
+    Locate,
+    Message,
+    Signer,
+    Taken,
+)
+from ostore.model.nodes import Boot, Heartbeat
+from ostore.streaming.clock import Clock
 from ostore.streaming.schedule import Repeated
 from ostore.streaming.tasks import Tasks
 
 MAX_ANSWERS = 1000
 """Locates answered at once; the asker's time-out covers the ones beyond."""
+CLAIM = 1.0
+"""Seconds in which a live holder of our node id answers."""
+BUS_LOOK = 0.1
+"""Seconds between two looks whether the bus is up."""
 
 
 class Announcer:
@@ -40,13 +54,44 @@ class Announcer:
         self._node = node
         self._store = store
         self._beat = beat
+        self._holder: Boot | None = None
+        self._speaking = False
         self._log = Logger()
         self._tasks = Tasks(self._log)
         self._period = repeated(self.announce)
 
+    async def claim(self, clock: Clock) -> None:
+        """Wait for the bus, then make sure that nobody else speaks under our id.
+
+        Raises Refused when the id is taken: this root is a copy of another's. Of two
+        that claim at once the one with the smaller chance in its boot stays.
+        """
+        self._bus.subscribe(DATA_TOPIC, self._asked)
+        self._bus.listen(self._answered)
+        while True:
+            while not self._bus.up:
+                await clock.sleep(BUS_LOOK)
+            boot = self._beat().boot
+            claim = Claim(self._node, boot, self._bus.address)
+            try:
+                await self._bus.publish(DATA_TOPIC, self._signer.seal(claim), CLAIM)
+            except BusUnavailable:
+                continue
+            await clock.sleep(CLAIM)
+            if self._holder is not None:
+                raise Refused(
+                    f"another process speaks for node {self._node}: this storage root "
+                    "is a copy of its root"
+                )
+            if self._bus.up:
+                break
+        self._speaking = True
+
     async def start(self) -> None:
         """Begin to answer, say at once that the node is there, and go on saying it."""
-        self._bus.subscribe(DATA_TOPIC, self._asked)
+        if not self._speaking:
+            self._bus.subscribe(DATA_TOPIC, self._asked)
+            self._speaking = True
         await self.announce()
         self._period.start()
 
@@ -63,16 +108,38 @@ class Announcer:
             self._log.debug("heartbeat not sent: the bus is away")
 
     def _asked(self, body: bytes, reply_to: str) -> None:
-        try:
-            message = self._signer.open(body)
-        except BadMessage:
-            self.dropped += 1
+        message = self._open(body)
+        if isinstance(message, Claim):
+            self._contested(message, reply_to)
+        elif not self._speaking:
             return
-        if isinstance(message, Hello):
+        elif isinstance(message, Hello):
             self._tasks.spawn("announcing", self.announce)
         elif isinstance(message, Locate) and len(self._tasks) < MAX_ANSWERS:
             question = message
             self._tasks.spawn("answering", lambda: self._answer(question, reply_to))
+
+    def _contested(self, claim: Claim, reply_to: str) -> None:
+        ours = self._beat().boot
+        if claim.node != self._node or claim.boot == ours:
+            return
+        if not self._speaking and claim.boot.random < ours.random:
+            self._holder = claim.boot
+        else:
+            taken = self._signer.seal(Taken(self._node, ours))
+            self._tasks.spawn("a claim", lambda: self._send(reply_to, taken, CLAIM))
+
+    def _answered(self, body: bytes) -> None:
+        message = self._open(body)
+        if isinstance(message, Taken) and message.node == self._node:
+            self._holder = message.boot
+
+    def _open(self, body: bytes) -> Message | None:
+        try:
+            return self._signer.open(body)
+        except BadMessage:
+            self.dropped += 1
+            return None
 
     async def _answer(self, question: Locate, reply_to: str) -> None:
         try:
@@ -85,9 +152,10 @@ class Announcer:
             state=holding.state,
             shards=tuple((shard.index, shard.layout) for shard in holding.shards),
         )
+        await self._send(reply_to, self._signer.seal(answer), question.ttl_ms / 1000)
+
+    async def _send(self, reply_to: str, body: bytes, ttl: float) -> None:
         try:
-            await self._bus.send(
-                reply_to, self._signer.seal(answer), question.ttl_ms / 1000
-            )
+            await self._bus.send(reply_to, body, ttl)
         except BusUnavailable:
             self._log.debug("answer not sent: the bus is away")

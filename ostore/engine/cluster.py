@@ -53,7 +53,8 @@ class Cluster:
 
     Owned by the service, which starts and stops it. `expected` names nodes that
     are known beforehand (standalone): once all of them were heard, the view is
-    settled; otherwise it is once the bus was up for one heartbeat period.
+    settled; otherwise it is once the bus was up for one heartbeat period. Nodes that do not `belong`
+    are heard, but neither asked nor given anything.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Cluster:
         node_timeout: float,
         locate_timeout: float,
         expected: frozenset[str] = frozenset(),
+        belongs: Callable[[Heartbeat], bool] = lambda _: True,
     ) -> None:
         self.members = Members(node_timeout)
         self.dropped = 0
@@ -80,6 +82,7 @@ class Cluster:
         self._heartbeat = heartbeat
         self._timeout = locate_timeout
         self._expected = expected
+        self._belongs = belongs
         self._asks: dict[str, _Ask] = {}
         self._log = Logger()
         self._tasks = Tasks(self._log)
@@ -108,12 +111,14 @@ class Cluster:
         return self._hearing is not None and now - self._hearing >= self._heartbeat
 
     def live(self) -> list[Member]:
-        """Nodes heard in time, suspects included."""
-        return self.members.live(self._clock.monotonic())
+        """Nodes of ours heard in time, suspects included."""
+        live = self.members.live(self._clock.monotonic())
+        return [member for member in live if self._belongs(member.beat)]
 
     def candidates(self) -> list[Candidate]:
-        """Every node as placement wants to see it."""
-        return candidates(self.members, self._clock.monotonic())
+        """Every node of ours as placement wants to see it."""
+        found = candidates(self.members, self._clock.monotonic())
+        return [each for each in found if self._of_ours(each.id)]
 
     def quiet_since(self) -> float | None:
         """Seconds since the node that left last was heard; None when none is gone."""
@@ -136,8 +141,7 @@ class Cluster:
         once k are. A `thorough` asker waits for every live node, suspects too. Live
         nodes that let the time-out pass become suspect.
         """
-        now = self._clock.monotonic()
-        live = self.members.live(now)
+        live = self.live()
         census = Census(
             frozenset(m.beat.node for m in live),
             frozenset(m.beat.node for m in live if m.suspected is not None),
@@ -224,7 +228,7 @@ class Cluster:
         message = self._open(body)
         if message is None:
             return
-        if not isinstance(message, Answer) or message.node not in self.members.by_id:
+        if not isinstance(message, Answer) or not self._of_ours(message.node):
             self.dropped += 1
             return
         ask = self._asks.get(message.id)
@@ -236,6 +240,10 @@ class Cluster:
         )
         ask.census.answer(message.node, Holding(message.state, facts))
         self._judge(ask)
+
+    def _of_ours(self, node: str) -> bool:
+        member = self.members.by_id.get(node)
+        return member is not None and self._belongs(member.beat)
 
     def _judge(self, ask: _Ask) -> None:
         census = ask.census
@@ -261,7 +269,15 @@ class Cluster:
         return self._clock.monotonic() - self.members.by_id[node].heard
 
     def states(self) -> Mapping[str, str]:
-        """The state of every node that was ever heard, by id."""
+        """The state of every node that was ever heard, by id.
+
+        One that is of another cluster, or of none yet, is in `conflict`.
+        """
         now = self._clock.monotonic()
         timeout = self.members.timeout
-        return {n: m.state(now, timeout) for n, m in self.members.by_id.items()}
+        return {
+            node: member.state(now, timeout)
+            if self._belongs(member.beat)
+            else "conflict"
+            for node, member in self.members.by_id.items()
+        }

@@ -20,6 +20,7 @@ from ostore.erasure.codec import Codecs
 from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
 from ostore.model.messages import Signer
+from ostore.model.nodes import Heartbeat
 from ostore.service.settings import Settings
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock
@@ -49,6 +50,7 @@ def assemble(
     entropy: Callable[[int], bytes],
     *,
     expected: frozenset[str] = frozenset(),
+    belongs: Callable[[Heartbeat], bool] = lambda _: True,
     brakes: Callable[[], list[str]] = list,
 ) -> Engine:
     """Wire one engine; nothing is started."""
@@ -62,6 +64,7 @@ def assemble(
         node_timeout=settings.node_timeout,
         locate_timeout=settings.locate_timeout,
         expected=expected,
+        belongs=belongs,
     )
     codecs = Codecs()
     repairs = Repairs()
