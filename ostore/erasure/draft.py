@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ostore.erasure.framing import Frame
+from ostore.erasure.framing import FRAME_HEADER, Frame
 from ostore.erasure.shardfile import INDEX_ROW, PROLOGUE, pack_trailer, table_of
 from ostore.erasure.table import Table
 from ostore.model.errors import ShardRefused
@@ -53,6 +53,11 @@ class ShardDraft:
         self.offset += len(header) + length
         self.block_bytes += length
         return header
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Offset in the file, and length of header and block, of an appended frame."""
+        row = INDEX_ROW.unpack_from(self._rows, number * INDEX_ROW.size)
+        return row[-1], FRAME_HEADER.size + row[-2]
 
     def digest(self) -> bytes:
         """SHA-256 over the frame headers so far: the `Digest` of a framed body."""

@@ -86,6 +86,17 @@ class ShardIndex:
         *_, length, offset = self._row(number)
         return offset, FRAME_HEADER.size + length
 
+    def block_offset(self, number: int) -> int:
+        """Bytes of the blocks before that one; of all for number = len().
+
+        Raises IndexError.
+        """
+        if number == 0:
+            return 0
+        *_, length, offset = self._row(number - 1)
+        before = offset - len(PROLOGUE) - (number - 1) * FRAME_HEADER.size
+        return int(before + length)
+
     def frame(self, number: int, data: Buffer) -> Frame:
         """The frame read from frame_span(number), checked; its block refers to `data`.
 

@@ -54,18 +54,25 @@ class Incoming:
     """A temporary file, from the store's create() to commit() or abort().
 
     Used by one PUT. At most one piece of work is with the worker threads at a time,
-    and the descriptor is closed only when none is.
+    and the descriptor is closed only when none is. A file that was released goes on
+    in another Incoming, which is given its `draft`.
     """
 
     def __init__(
-        self, upload: str, fd: int, shelf: Shelf, workers: Workers, keeper: Keeper
+        self,
+        upload: str,
+        fd: int,
+        shelf: Shelf,
+        workers: Workers,
+        keeper: Keeper,
+        draft: ShardDraft | None = None,
     ) -> None:
         self._upload = upload
         self._fd: int | None = fd
         self._shelf = shelf
         self._workers = workers
         self._keeper = keeper
-        self._draft = ShardDraft()
+        self._draft = draft or ShardDraft()
         self._reserved = RESERVE_FROM
         self._busy: Deferred[None] | None = None
         self._error: ShardError | None = None
@@ -83,6 +90,10 @@ class Incoming:
         if self._draft.offset > self._reserved:
             end = self._reserved = self._draft.offset + EXTENT
         self._busy = start(self._write(fd, parts, offset, end))
+
+    def layout(self, k: int, m: int) -> Layout:
+        """That of the frames so far. Raises ShardRefused if they were cut otherwise."""
+        return self._draft.table(k, m).layout()
 
     async def commit(
         self, key: ShardKey, layout: Layout, deadline: float | None, age: float
@@ -112,13 +123,32 @@ class Incoming:
         self._error = self._error or NodeUnreachable("the write was given up")
         await shielded(self._abort())
 
+    async def release(self) -> None:
+        """Close the file and keep it, once nothing is under way in it.
+
+        Raises what a write failed with; the temporary is of no use then.
+        """
+        await shielded(self._release())
+
     async def _abort(self) -> None:
+        fd = await self._last()
+        if fd is not None:
+            await self._workers.run(self._shelf.give_up, fd, self._upload)
+
+    async def _release(self) -> None:
+        fd = await self._last()
+        if fd is not None:
+            await self._workers.run(self._shelf.close, fd)
+        if self._error is not None:
+            raise self._error
+
+    async def _last(self) -> int | None:
+        """The descriptor, once nothing is under way; nobody else gets it again."""
         if self._busy is not None:
             with suppress(ShardError):
                 await shielded(self._busy)
         fd, self._fd = self._fd, None
-        if fd is not None:
-            await self._workers.run(self._shelf.give_up, fd, self._upload)
+        return fd
 
     async def _write(self, fd: int, parts: list[Buffer], offset: int, end: int) -> None:
         try:

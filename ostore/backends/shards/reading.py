@@ -123,6 +123,10 @@ class Reader:
         """The stripe table."""
         return self._index.table
 
+    def block_offset(self, number: int) -> int:
+        """Bytes of the blocks before that one; of all for number = len(table)."""
+        return self._index.block_offset(number)
+
     def frames(self, first: int, stop: int) -> FrameStream:
         """Frames of the stripes first <= i < stop."""
         stop = min(stop, len(self._index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -67,6 +68,14 @@ class Shelf:
                 return self.disk.create(self.disk.paths.upload(upload))
             except FileExistsError:
                 raise ShardRefused("there is a temporary of this upload") from None
+
+    def reopen(self, upload: str) -> int:
+        """A temporary that was closed, open again. Raises ShardMissing."""
+        with self._at_root():
+            try:
+                return self.disk.files.open(self.disk.paths.upload(upload), os.O_RDWR)
+            except FileNotFoundError:
+                raise ShardMissing("the temporary's file is gone") from None
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
         """Write at `offset`; with an `end`, reserve the room up to there before."""

@@ -23,6 +23,7 @@ from ostore.backends.shards.root import Root, RootGone
 from ostore.backends.shards.scan import Scan
 from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Naming, Shelf
+from ostore.backends.shards.temporaries import Temporaries
 from ostore.erasure.framing import Frame
 from ostore.interfaces import IShardStore
 from ostore.model.errors import (
@@ -72,6 +73,7 @@ class ShardStore:
         self._serial = Serial()
         self._small: Lane[int | None] = Lane(workers)
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
+        self.temporaries = Temporaries(self, self._shelf, workers, clock, entropy)
         self._count(Ledger())
 
     def _count(self, ledger: Ledger) -> None:
@@ -95,6 +97,7 @@ class ShardStore:
     async def stop(self) -> None:
         """Finish what is under way."""
         await self._tasks.stop()
+        await self.temporaries.stop()
         await self._serial.idle()
 
     def recount(self) -> None:
@@ -200,6 +203,11 @@ class ShardStore:
         if not doubtful:
             return holding(found)
         return await self._serial.run(hash, lambda: self._find_in_turn(hash))
+
+    async def held(self, hash: str) -> Sequence[ShardKey]:
+        """All shards of a content by their names, the bad ones too."""
+        checked_hash(hash)
+        return await self._keys(hash, bad=True)
 
     async def open(self, key: ShardKey) -> Reader:
         """One shard for reading."""
