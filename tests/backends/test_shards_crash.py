@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.backends.shards.node import ShardNode
+from ostore.backends.shards.root import Root
 from ostore.backends.shards.store import ShardStore
 from ostore.interfaces import IShardStore
 from ostore.model.errors import NodeFull, NodeUnreachable, ShardError
@@ -253,6 +255,44 @@ class Crashes(Stories, SynchronousTestCase):
                     self.assertGreaterEqual(node.boot.counter, before + 1)
                 number += 1
             self.assertGreater(number, 5)
+
+    def test_power_cut_on_a_full_disk(self) -> None:
+        """So it does when the disk is full; no start that came up is forgotten."""
+
+        def opened(disk: SimulatedDisk) -> Root:
+            root = Root(ROOT, disk, Random(len(disk.operations)).randbytes)
+            root.open()
+            return root
+
+        def adopted(disk: SimulatedDisk, number: int) -> int:
+            """The power goes in the operation of that number behind a start."""
+            root = opened(disk)
+            disk.cut_before = len(disk.operations) + number
+            with contextlib.suppress(PowerCut):
+                root.adopt("c1", 1)
+            return root.boot.counter
+
+        number, dark = 0, True
+        while dark:
+            disk = SimulatedDisk(lambda: NOW)
+            disk.make("/data")
+            first = opened(disk)
+            first.close()
+            disk.capacity -= disk.space("/").free
+            disk.cut_before = len(disk.operations) + number
+            with contextlib.suppress(PowerCut):
+                opened(disk)
+            dark = disk.dark
+            for left in self.after(disk, number):
+                for cut in range(12):
+                    again = left.copy()
+                    counter = adopted(again, cut)
+                    self.assertGreaterEqual(counter, 2)
+                    last = opened(again.after_power_cut(Random(cut), "mixed", "torn"))
+                    self.assertGreater(last.boot.counter, counter)
+                    self.assertEqual(last.identity.node, first.identity.node)
+            number += 1
+        self.assertGreater(number, 10)
 
     def test_renewed_age_is_durable(self) -> None:
         """A renewal that was acknowledged survives the power cut behind it."""

@@ -430,6 +430,40 @@ class Roots(SynchronousTestCase):
         done(node.check_root())
         self.assertEqual(node.state, "up")
 
+    def fill(self) -> None:
+        """Not one byte is left."""
+        self.disk.capacity -= self.disk.space("/").free
+
+    def test_start_on_a_full_disk(self) -> None:
+        """Without any room a node starts again and again, counts it, and reads."""
+        node = self.started()
+        done(sunk(node.store, OLD))
+        for counter in range(2, 6):
+            done(node.stop())
+            self.fill()
+            node = self.started(seed=counter)
+            self.assertEqual((node.state, node.boot.counter), ("full", counter))
+            done(blocks(node.store, OLD.key))
+            self.assertFails(outcome(put_small(node.store, TINY)), NodeFull)
+            self.disk = self.disk.after_power_cut(Random(0))
+        done(node.stop())
+
+    def test_first_start_on_a_full_disk(self) -> None:
+        """A root that has no id yet, nor room for one, is refused in one line."""
+        self.fill()
+        line = self.assertFails(outcome(node_on(self.disk).start()), NodeUnreachable)
+        self.assertIn("No space left", line)
+
+    def test_adopt_on_a_full_disk(self) -> None:
+        """A cluster and its epochs are written down there too."""
+        node = self.started()
+        self.fill()
+        for epoch in (1, 2, 3):
+            done(node.adopt("c1", epoch))
+        self.disk = self.disk.after_power_cut(Random(0))
+        again = self.started()
+        self.assertEqual((again.cluster, again.epoch), ("c1", 3))
+
     def test_full(self) -> None:
         """Below the head-room new shards are refused, renewals are not."""
         node = self.started()

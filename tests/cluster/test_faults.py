@@ -33,11 +33,13 @@ class FaultCase(StandaloneCase):
     def setUp(self):  # type: ignore[no-untyped-def] # as in StandaloneCase
         """Start over such files."""
         self.files: dict[int, FaultyFiles] = {}
+        self.full = False
 
         numbers = cycle(NODES)
 
         def made() -> FaultyFiles:
             files = self.files[next(numbers)] = FaultyFiles()
+            files.full = self.full
             return files
 
         self.patch(standalone, "Files", made)
@@ -202,6 +204,21 @@ class FullTests(FaultCase):
         for name, content in CONTENTS.items():
             self.assertEqual((await self.send(name)).status, 200)
             await self.assert_reads(name, content)
+
+    async def test_start(self) -> None:
+        """With no byte left a start succeeds, and the next one; reads go on."""
+        for name in CONTENTS:
+            self.assertEqual((await self.send(name)).status, 200)
+        for self.full in (True, True, False):
+            await self.fall()
+            await self.rise()
+            for name, content in CONTENTS.items():
+                await self.assert_reads(name, content)
+            nodes = (await self.ask("GET", "/cluster")).json()["nodes"]
+            states = {node["state"] for node in nodes}
+            self.assertEqual(states == {"full"}, self.full, states)
+            answer = await self.ask("PUT", "/objects/new", (), b"new")
+            self.assertEqual(answer.status, 507 if self.full else 200)
 
 
 class LaggardTests(FaultCase):

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from threading import Event
 
 from ostore.backends.shards.files import FileFacts, Files
 from ostore.erasure.geometry import Buffer
+from ostore.model.nodes import Space
 
 PATIENCE = 20.0
 """Seconds after which a hanging operation goes on, so that no thread stays for ever."""
@@ -19,12 +21,14 @@ class FaultyFiles(Files):
     """The files of one node; the test says what fails and what hangs.
 
     `errors` maps the name of an operation to an errno; `*` stands for all that have
-    none of their own. `failed` counts those, `hanging` tells that one is held up.
+    none of their own. `failed` counts those, `hanging` tells that one is held up. On
+    a `full` disk no file grows.
     """
 
     def __init__(self) -> None:
         self.errors: dict[str, int] = {}
         self.failed = 0
+        self.full = False
         self.hanging = Event()
         self._held: frozenset[str] = frozenset()
         self._go = Event()
@@ -53,6 +57,8 @@ class FaultyFiles(Files):
 
     def pwrite(self, fd: int, parts: Sequence[Buffer], offset: int) -> int:
         self._do("pwrite")
+        if self.full and offset + sum(map(len, parts)) > os.fstat(fd).st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().pwrite(fd, parts, offset)
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
@@ -87,6 +93,10 @@ class FaultyFiles(Files):
     def scan(self, path: str) -> Iterator[tuple[str, bool]]:
         self._do("scan")
         return super().scan(path)
+
+    def space(self, path: str) -> Space:
+        found = super().space(path)
+        return Space(0, found.total) if self.full else found
 
     def stat(self, path: str) -> FileFacts:
         self._do("stat")

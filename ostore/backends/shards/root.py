@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
-import re
 from collections.abc import Callable
 from contextlib import suppress
 
 import attrs
 
 from ostore.backends.shards.files import FileFacts, Files, node_error, on_disk
+from ostore.backends.shards.identity import CLUSTER, Identity, IdentityFile
 from ostore.backends.shards.paths import Paths
 from ostore.model.errors import Malformed, NodeFull, NodeUnreachable, Refused
 from ostore.model.nodes import Boot
-
-FORMAT = 1
-_NEW = ".new"
-_HEX = re.compile(r"[0-9a-f]{32}")
-_CLUSTER = re.compile(r"[0-9a-zA-Z-]{0,64}")
-
-
-@attrs.frozen
-class Identity:
-    """What `node.json` says: permanent node id, starts counted, cluster and epoch."""
-
-    node: str
-    boot: int
-    cluster: str = ""
-    epoch: int = 0
-
-    def to_bytes(self) -> bytes:
-        """The file's bytes."""
-        return json.dumps({"format": FORMAT, **attrs.asdict(self)}).encode() + b"\n"
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Identity:
-        """Read the file's bytes. Raises ValueError."""
-        read = json.loads(data)
-        if not isinstance(read, dict) or read.pop("format", None) != FORMAT:
-            raise ValueError("unknown format")
-        if set(read) != {"node", "boot", "cluster", "epoch"}:
-            raise ValueError("unknown fields")
-        found = cls(**read)
-        numbers = type(found.boot) is int and type(found.epoch) is int
-        if not numbers or found.boot < 1 or found.epoch < 0:
-            raise ValueError("impossible numbers")
-        if not _HEX.fullmatch(found.node) or not _CLUSTER.fullmatch(found.cluster):
-            raise ValueError("impossible ids")
-        return found
 
 
 class RootGone(NodeUnreachable):
@@ -76,6 +40,7 @@ class Root:
         self.boot = Boot(0, "")
         self._files = files
         self._entropy = entropy
+        self._identities = IdentityFile(files, self.paths)
         self._lock: int | None = None
         self._stamp = (0, 0)
 
@@ -87,13 +52,13 @@ class Root:
         """
         try:
             self._make_folders()
-            if self._read() is None:
+            if self._identities.read() is None:
                 self._refuse_strangers()
             if not self._take_lock():
                 raise Refused(
                     f"the storage root {self.paths.root} is in use by another process"
                 )
-            found = self._read() or Identity(self._entropy(16).hex(), 0)
+            found = self._identities.read() or Identity(self._entropy(16).hex(), 0)
             self._settle(attrs.evolve(found, boot=found.boot + 1))
         except OSError as error:
             self.close()
@@ -151,7 +116,7 @@ class Root:
         The caller sees to it that a node without a cluster holds no shards.
         """
         known = self.identity
-        if not cluster or not _CLUSTER.fullmatch(cluster):
+        if not cluster or not CLUSTER.fullmatch(cluster):
             raise Malformed("a cluster id is 1 to 64 letters, digits or dashes")
         if known.cluster and known.cluster != cluster:
             raise Refused("the node belongs to another cluster")
@@ -162,7 +127,7 @@ class Root:
             return
         self.check()
         with on_disk():
-            self._write(changed)
+            self._identities.write(changed)
         self.identity = changed
 
     def _mend(self) -> bool:
@@ -174,7 +139,7 @@ class Root:
                 return bool(was)
             return self._make_anew()
         if found is not None:
-            identity = self._read()
+            identity = self._identities.read()
             if identity is not None:
                 return self._take_over(identity)
         device = self._above().device
@@ -212,37 +177,11 @@ class Root:
 
     def _settle(self, identity: Identity) -> None:
         """Write the identity and remember the folder it was written to."""
-        self._write(identity)
+        self._identities.write(identity)
         self.identity = identity
         self.boot = Boot(identity.boot, self._entropy(8).hex())
         self._stamp = _stamp(self._files.stat(self.paths.root))
         self.readonly = ""
-
-    def _read(self) -> Identity | None:
-        try:
-            fd = self._files.open(self.paths.identity, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            size = self._files.fstat(fd).size
-            return Identity.from_bytes(self._files.pread(fd, min(size, 4096), 0))
-        except (ValueError, TypeError) as error:
-            raise Malformed(
-                f"{self.paths.identity} is not a node identity this version can read"
-            ) from error
-        finally:
-            self._files.close(fd)
-
-    def _write(self, identity: Identity) -> None:
-        path = self.paths.identity
-        fd = self._files.open(path + _NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            self._files.pwrite(fd, [identity.to_bytes()], 0)
-            self._files.fsync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.rename(path + _NEW, path)
-        self._files.fsync_folder(self.paths.root)
 
     def _take_lock(self) -> bool:
         if self._lock is not None:
@@ -270,7 +209,7 @@ class Root:
             self._files.fsync_folder(posixpath.dirname(path))
 
     def _strangers(self) -> bool:
-        ours = {self.paths.lock, self.paths.identity + _NEW}
+        ours = (self.paths.lock, *self._identities.spares)
         allowed = {posixpath.basename(path) for path in ours} | {"lost+found"}
         return any(name not in allowed for name, _ in self._files.scan(self.paths.root))
 
