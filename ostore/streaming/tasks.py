@@ -19,6 +19,21 @@ def start(work: Awaitable[T]) -> Deferred[T]:
     return Deferred.fromCoroutine(cast("Coroutine[Any, Any, T]", work))
 
 
+async def shielded(work: Awaitable[T]) -> T:
+    """What `work` gives; cancelling the caller does not reach it."""
+    waiting: Deferred[T] = Deferred()
+
+    def done(result: T) -> T:
+        waiting.callback(result)
+        return result
+
+    def failed(failure: Failure) -> None:
+        waiting.errback(failure)
+
+    _ = start(work).addCallbacks(done, failed)
+    return await waiting
+
+
 async def gather(works: Iterable[Awaitable[T]]) -> list[T | Exception]:
     """Run all at once and wait for all; an error stands in the place of its result.
 

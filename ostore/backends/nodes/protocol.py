@@ -42,6 +42,10 @@ HELD = "Upload-Offset"
 
 MAX_ANSWER = 8 << 20
 """Bytes of a JSON answer that a caller reads."""
+MAX_TABLE = 64 << 20
+"""Bytes of a stripe table that a caller reads: contents of about 5 TiB."""
+MAX_DETAIL = 500
+"""Characters of a problem's sentence that a caller keeps."""
 
 ERRORS: Final[Mapping[str, tuple[int, type[ShardError] | type[Refused]]]] = {
     "shard-missing": (404, ShardMissing),
@@ -72,7 +76,7 @@ def error_of(status: int, body: bytes) -> Exception:
     try:
         problem = json.loads(body)
         slug = str(problem["type"]).removeprefix("urn:ostore:problem:")
-        detail = str(problem["detail"])
+        detail = str(problem["detail"])[:MAX_DETAIL]
         return ERRORS[slug][1](detail)
     except (ValueError, KeyError, TypeError):
         return NodeUnreachable(f"the node answered {status}")

@@ -1,0 +1,262 @@
+"""Data services as the nodes of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ostore.backends.nodes.asking import COMMIT, Ask, Peer, Stale
+from ostore.backends.nodes.download import RemoteReader, open_remote
+from ostore.backends.nodes.naming import (
+    checked,
+    checked_hash,
+    checked_id,
+    naming,
+    shard_name,
+)
+from ostore.backends.nodes.pool import Pool
+from ostore.backends.nodes.protocol import (
+    FRAMES,
+    LAYOUT,
+    digest_header,
+    holding_from_json,
+    list_from_json,
+)
+from ostore.backends.nodes.upload import RemoteSink, remove
+from ostore.erasure.framing import Frame
+from ostore.erasure.geometry import Buffer
+from ostore.interfaces import INodes, IShardStore
+from ostore.model.errors import (
+    Malformed,
+    NodeUnreachable,
+    ShardError,
+    ShardMissing,
+    ShardRefused,
+)
+from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
+from ostore.model.nodes import Members, Space
+from ostore.model.signing import Caller
+from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import Tasks
+
+PAGE = 1000
+"""The most shards that a node lists in one answer."""
+SMALL_BYTES = 1 << 20
+SMALL_FRAMES = 256
+"""Bytes of blocks, and frames, that go in one request; nodes take a little more."""
+
+
+@implementer(INodes)
+class HttpNodes:
+    """Every node that was ever heard, at the address of its last heartbeat.
+
+    Made and stopped by the service. `members` is asked at each request.
+    """
+
+    def __init__(
+        self,
+        members: Callable[[], Members],
+        caller: Caller,
+        pool: Pool,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._entropy = entropy
+        self._members = members
+        self._caller = caller
+        self._pool = pool
+        self._clock = clock
+        self._tasks = Tasks(Logger(namespace="ostore.nodes"))
+        self._stores: dict[str, RemoteStore] = {}
+
+    def store(self, node: str) -> RemoteStore:
+        """The shards of that node."""
+        return self._known(node)
+
+    def place(self, node: str) -> str:
+        """Its host:port."""
+        return self._known(node).peer.address.place
+
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Close all connections; removals of temporaries may end before that."""
+        with suppress(TimedOut):
+            await self._clock.within(seconds, self._tasks.idle())
+        await self._tasks.stop()
+        self._pool.stop()
+
+    def _known(self, node: str) -> RemoteStore:
+        known = self._stores.get(node)
+        if known is None:
+            peer = Peer(node, self._members, self._caller, self._pool, self._clock)
+            _ = peer.address
+            known = RemoteStore(peer, self._clock, self._tasks, self._entropy)
+            self._stores[node] = known
+        return known
+
+
+@implementer(IShardStore)
+class RemoteStore:
+    """The shards of one data service; made by HttpNodes.
+
+    Nothing but hex digits and numbers gets into a target.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        clock: Clock,
+        tasks: Tasks,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.peer = peer
+        self._clock = clock
+        self._tasks = tasks
+        self._entropy = entropy
+
+    # Writing
+
+    async def create(self, upload: str) -> RemoteSink:
+        """A temporary shard at the node."""
+        ask = Ask("POST", f"/temp/{checked_id(upload)}?uuid={upload}")
+        try:
+            await self._created(ask, upload)
+        except ShardRefused:
+            raise
+        except (CancelledError, ShardError):
+            self._tasks.spawn(
+                "removing a temporary", lambda: remove(self.peer, self._clock, upload)
+            )
+            raise
+        return RemoteSink(self.peer, upload, self._clock, self._tasks)
+
+    async def _created(self, ask: Ask, upload: str) -> None:
+        try:
+            await self.peer.ask(ask)
+        except Stale:
+            # Nobody knows whether the first request arrived.
+            await remove(self.peer, self._clock, upload)
+            await self.peer.ask(ask)
+
+    async def put_small(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        frames: Sequence[Frame],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        """Write and name a shard in one request, if it is small enough for that."""
+        name = checked(key, layout)
+        size = sum(len(frame.block) for frame in frames)
+        if size > SMALL_BYTES or len(frames) > SMALL_FRAMES:
+            await self._put_large(key, layout, frames, deadline, age)
+            return
+        parts: list[Buffer] = []
+        headers = sha256()
+        for number, frame in enumerate(frames):
+            if frame.number != number:
+                raise ShardRefused(f"frame {frame.number} stands where {number} must")
+            header = frame.header()
+            headers.update(header)
+            parts += (header, frame.block)
+        query = await naming(self.peer, deadline, age)
+        ask = Ask(
+            "POST",
+            f"/objects/{name}?do=put{query}",
+            {
+                "Content-Type": FRAMES,
+                "Digest": digest_header(headers.digest()),
+                LAYOUT: layout.header(),
+            },
+            parts,
+            repeatable=True,
+            patience=COMMIT,
+        )
+        await self.peer.ask(ask)
+
+    async def _put_large(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        frames: Sequence[Frame],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        sink = await self.create(self._entropy(16).hex())
+        try:
+            for frame in frames:
+                await sink.write(frame)
+            await sink.commit(key, layout, deadline, age)
+        finally:
+            await sink.abort()
+
+    # Asking
+
+    async def find(self, hash: str) -> Holding:
+        """All shards of a content held there."""
+        return await self._holding("GET", f"/objects/{checked_hash(hash)}")
+
+    async def open(self, key: ShardKey) -> RemoteReader:
+        """One shard for reading."""
+        return await open_remote(self.peer, key, self._clock)
+
+    async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
+        """A page of everything held there."""
+        after = checked_hash(after) if after else ""
+        limit = max(1, min(PAGE, limit))
+        told = await self.peer.ask(
+            Ask("GET", f"/shards?after={after}&limit={limit}", repeatable=True)
+        )
+        return list_from_json(told.json())
+
+    async def space(self) -> Space:
+        """Bytes free and in all."""
+        shown = (await self.peer.ask(Ask("GET", "/node", repeatable=True))).json()
+        try:
+            return Space(int(shown["free"]), int(shown["total"]))
+        except (KeyError, TypeError, ValueError):
+            raise NodeUnreachable("the node's answer says no space") from None
+
+    # Ageing
+
+    async def renew(self, hash: str, layout: str) -> Holding:
+        """A new age for all shards of a layout."""
+        target = f"/objects/{checked_hash(hash)}?do=renew&layout={checked_id(layout)}"
+        return await self._holding("POST", target)
+
+    async def restore(self, hash: str) -> Holding:
+        """Bring back what garbage has of a content."""
+        return await self._holding("POST", f"/objects/{checked_hash(hash)}?do=restore")
+
+    async def condemn(self, key: ShardKey) -> str:
+        """Mark a shard that may have to go; gives a token."""
+        target = f"/objects/{shard_name(key)}?do=condemn&layout={key.layout}"
+        shown = (await self.peer.ask(Ask("POST", target, repeatable=True))).json()
+        try:
+            return checked_id(str(shown["token"]))
+        except (KeyError, TypeError, Malformed):
+            raise NodeUnreachable("the node's answer is no token") from None
+
+    async def discard(self, key: ShardKey, token: str) -> bool:
+        """Move a condemned shard to garbage, unless it was renewed meanwhile."""
+        query = f"layout={key.layout}&token={checked_id(token)}"
+        try:
+            await self.peer.ask(Ask("DELETE", f"/objects/{shard_name(key)}?{query}"))
+        except (ShardMissing, ShardRefused):
+            return False
+        return True
+
+    async def mark_bad(self, key: ShardKey) -> None:
+        """It counts as absent from now on."""
+        target = f"/objects/{shard_name(key)}?do=bad&layout={key.layout}"
+        with suppress(ShardMissing):
+            await self.peer.ask(Ask("POST", target, repeatable=True))
+
+    async def _holding(self, method: str, target: str) -> Holding:
+        told = await self.peer.ask(Ask(method, target, repeatable=True))
+        return holding_from_json(told.json())

@@ -1,0 +1,65 @@
+"""The contract of shard stores, asked over HTTP of a real node on a real socket."""
+
+# ruff: noqa: D102 - the mixin says what these give
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet import task
+from twisted.trial import unittest
+
+from ostore.backends.shards.files import Files
+from ostore.backends.shards.node import ShardNode
+from ostore.interfaces import IShardStore
+from ostore.streaming.clock import Clock
+from ostore.streaming.pools import ThreadWorkers
+from tests.contracts.shards import ShardStoreContract
+from tests.support.nodes import REAL, Heard, ServedNode, http_nodes, reactor
+
+BEGIN = 1_700_000_000.0
+
+
+class OverHttp(ShardStoreContract, unittest.TestCase):
+    """One data service and one caller, in one process."""
+
+    timeout = 60
+    skew = 0.0
+
+    def setUp(self) -> None:
+        self.moved = 0.0
+
+    def wall(self) -> float:
+        """The clock of both; the node's is `skew` ahead."""
+        return BEGIN + self.moved
+
+    def node_wall(self) -> float:
+        return self.wall() + self.skew
+
+    def later(self, seconds: float) -> None:
+        self.moved += seconds
+
+    async def fresh(self) -> IShardStore:
+        clock = Clock(task.Clock(), lambda: 0.0, self.node_wall)
+        workers = ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
+        node = ShardNode(
+            self.mktemp(), Files(), workers, clock, os.urandom, durable=False
+        )
+        await node.start()
+        self.addCleanup(node.stop)
+        while node.store.scanning:
+            await REAL.sleep(0.001)
+        served = ServedNode(node, self.node_wall)
+        self.addCleanup(served.stop)
+        heard = Heard()
+        heard.hear(node.node_id, served.url)
+        clock = Clock(REAL.timers, REAL.monotonic, self.wall)
+        nodes = http_nodes(heard, clock, self.wall)
+        self.addCleanup(nodes.stop)
+        return nodes.store(node.node_id)
+
+
+class OnAnotherClock(OverHttp):
+    """The node's clock is ten minutes ahead of the caller's."""
+
+    skew = 600.0

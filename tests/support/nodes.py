@@ -1,0 +1,115 @@
+"""Data services of this very process, on real loopback sockets."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorTCP,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+
+from ostore.backends.nodes.client import HttpNodes
+from ostore.backends.nodes.pool import Pool
+from ostore.backends.shards.node import ShardNode
+from ostore.model.nodes import Boot, Heartbeat, Members
+from ostore.model.signing import Caller, Guard, Nonces
+from ostore.streaming.clock import Clock
+from ostore.streaming.site import StreamingSite
+from ostore.web.data.root import DataApi
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+
+reactor = cast("IReactorTCP", installed)
+REAL = Clock(cast("IReactorTime", installed), time.monotonic, time.time)
+
+
+def connect(host: str, port: int, secure: bool) -> IStreamClientEndpoint:
+    """Plain TCP."""
+    assert not secure
+    return TCP4ClientEndpoint(reactor, host, port, timeout=5)
+
+
+def beat(node: str, url: str, seq: int = 1) -> Heartbeat:
+    """What a node says of itself."""
+    return Heartbeat(
+        node=node,
+        boot=Boot(1, "0" * 16),
+        seq=seq,
+        url=url,
+        zone=url,
+        free=1 << 40,
+        total=1 << 41,
+        shards=0,
+        state="up",
+        time=0.0,
+    )
+
+
+class Heard:
+    """Who was heard: the `members` of HttpNodes."""
+
+    def __init__(self) -> None:
+        self.members = Members(1e9)
+        self._seq = 0
+
+    def hear(self, node: str, url: str) -> None:
+        """Take in a heartbeat."""
+        self._seq += 1
+        self.members = self.members.heard(beat(node, url, self._seq), 0.0)
+
+    def __call__(self) -> Members:
+        """The members now."""
+        return self.members
+
+
+class ServedNode:
+    """One node and its site; `wall` is the clock of the node and of its guard."""
+
+    def __init__(self, node: ShardNode, wall: Callable[[], float]) -> None:
+        self.node = node
+        clock = Clock(REAL.timers, REAL.monotonic, wall)
+        self.guard = Guard([SECRET], lambda: {self.host}, wall, Nonces())
+        self.lines: list[dict[str, object]] = []
+        api = DataApi(node, self.guard, clock, self.lines.append)
+        self.site = StreamingSite(api, REAL, os.urandom)
+        self._listening: IListeningPort = reactor.listenTCP(
+            0, self.site, interface="127.0.0.1"
+        )
+        self.port = cast("IPv4Address", self._listening.getHost()).port
+
+    @property
+    def host(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What its heartbeats say."""
+        return f"http://{self.host}"
+
+    async def stop(self) -> None:
+        """Stop listening, and cut what is connected."""
+        stopped = self._listening.stopListening()
+        if stopped is not None:
+            await stopped
+        await self.site.drain(0.1)
+
+
+def http_nodes(
+    members: Callable[[], Members],
+    clock: Clock = REAL,
+    wall: Callable[[], float] = time.time,
+    pool: Pool | None = None,
+) -> HttpNodes:
+    """The client end, with real sockets."""
+    caller = Caller("test", SECRET, wall, os.urandom)
+    return HttpNodes(members, caller, pool or Pool(connect, clock), clock, os.urandom)
