@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import CancelledError
@@ -24,16 +25,19 @@ from ostore.web.data.temp import TemporaryResource
 from ostore.web.status import Live, Metrics, Ready
 from ostore.web.traffic import Traffic
 
+_TOKEN = re.compile(r"(?<=[?&]token=)[^&]*")
 
-def _as_it_is(target: str) -> str:
-    return target
+
+def _without_tokens(target: str) -> str:
+    return _TOKEN.sub("...", target)
 
 
 class DataApi:
     """The `handle` of the StreamingSite of one node: signatures, routes, counts.
 
     Made once by the wiring for each node. `log_line` gets one dict a request;
-    `found_rotten` is told of each shard that a request found rotten.
+    `found_rotten` is told of each shard that a request found rotten; `reasons` says
+    what beside the node itself keeps it from being ready.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class DataApi:
         clock: Clock,
         log_line: Callable[[dict[str, object]], None],
         found_rotten: Callable[[ShardKey], None] = lambda _: None,
+        reasons: Callable[[], list[str]] = list,
     ) -> None:
         self._node = node
         self._guard = guard
         self._clock = clock
         self._found_rotten = found_rotten
+        self._others = reasons
         self._traffic = Traffic(self._figures)
         self._fixed: dict[str, Resource] = {
             "/node": NodeView(node, clock.wall),
@@ -58,7 +64,7 @@ class DataApi:
             "/metrics": Metrics(self._traffic),
         }
         self._dispatch = Dispatcher(
-            lambda _: _Guarded(self), clock, log_line, _as_it_is
+            lambda _: _Guarded(self), clock, log_line, _without_tokens
         )
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
@@ -109,7 +115,7 @@ class DataApi:
 
     async def _reasons(self) -> list[str]:
         reason = self._node.reason
-        return [reason] if reason else []
+        return [*([reason] if reason else []), *self._others()]
 
     def _figures(self) -> Mapping[str, float]:
         node, store = self._node, self._node.store
