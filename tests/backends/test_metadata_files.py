@@ -94,6 +94,20 @@ class OpeningTests(FileCase):
                 self.assertEqual(found, (value,), pragma)
         db.close()
 
+    def test_for_the_owner_alone(self) -> None:
+        """The files hold names: nobody else may read them, whoever made them how."""
+        for made_before in (False, True):
+            if made_before:
+                self.path.chmod(0o644)
+            store = self.open_store()
+            run(store.add_version(put("n")))
+            run(store.listing("", "", "", "", 9))
+            modes = {each.name: each.stat().st_mode for each in self.folder.iterdir()}
+            self.assertEqual(len(modes), 4, modes)
+            for name, mode in modes.items():
+                self.assertEqual(mode & 0o777, 0o600, name)
+            run(store.stop())
+
     def test_durability(self) -> None:
         """Strict syncs at each commit (FULL), relaxed does not (NORMAL)."""
         for durable, level in ((True, 2), (False, 1)):

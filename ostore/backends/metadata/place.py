@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 
 import attrs
 
@@ -23,7 +24,11 @@ class Place:
         self._files: tuple[_Identity, _Identity] | None = None
 
     def take(self) -> None:
-        """Become the only user of the path; Refused when there is another."""
+        """Become the only user of the path; Refused when there is another.
+
+        A file that is missing is made, empty, for the owner alone: what SQLite makes
+        beside it gets the same permissions.
+        """
         try:
             lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -34,9 +39,20 @@ class Place:
             os.close(lock)
             raise Refused(f"{self.path} is in use by another process") from error
         self._lock = lock
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            self.leave()
+            raise Refused(f"{self.path} cannot be made: {error.strerror}") from error
 
     def remember(self) -> None:
-        """Note which files are open now."""
+        """Note which files are open now; they are ours, and nobody else's business."""
+        for path in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+            with suppress(FileNotFoundError, PermissionError):  # its owner's matter
+                if os.stat(path).st_mode & 0o077:  # noqa: PTH116 - as in _identity
+                    os.chmod(path, 0o600)  # noqa: PTH101
         self._files = self._look()
 
     def check(self) -> None:
