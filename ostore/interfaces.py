@@ -111,12 +111,18 @@ class IMetadataStore(Interface):
     async def versions_of(
         bucket: str, name: str, after: int, limit: int
     ) -> Sequence[Version]:
-        """Versions with a number greater than `after`, ascending, at most `limit`."""
+        """Versions with a number greater than `after`, ascending, at most `limit`.
+
+        A page that is shorter than `limit` is the last.
+        """
 
     async def all_versions(
         bucket: str, after: tuple[str, int], limit: int
     ) -> Sequence[Version]:
-        """Versions behind `after` = (name, number), by name then number."""
+        """Versions behind `after` = (name, number), by name then number.
+
+        At most `limit`; a page that is shorter is the last.
+        """
 
     async def listing(
         bucket: str, prefix: str, delimiter: str, after: str, limit: int
@@ -124,21 +130,26 @@ class IMetadataStore(Interface):
         """Newest versions that are no markers, in name order behind `after`.
 
         With a delimiter, names that hold it behind the prefix are rolled up into
-        `prefixes`; `limit` counts items and prefixes. Costs the page, not the bucket.
+        `prefixes`; `limit` counts items and prefixes. `next` says whether another page
+        follows. Costs the page, not the bucket.
         """
 
     async def degraded(after: str, limit: int) -> Sequence[Degraded]:
         """Contents that were written with shards missing, worst (fewest left) first.
 
         Distinct by (hash, layout). `after` is a cursor: the `hash/layout id` of the
-        last one seen in this order, or empty.
+        last one seen in this order, or empty. At most `limit`; a page that is shorter
+        is the last.
         """
 
     async def clear_degraded(marks: Sequence[tuple[str, str, int]]) -> None:
         """Take the `degraded` mark from exactly these (bucket, name, number)."""
 
     async def hashes(after: str, limit: int) -> Sequence[str]:
-        """Distinct content hashes that versions refer to, ascending behind `after`."""
+        """Distinct content hashes that versions refer to, ascending behind `after`.
+
+        At most `limit`; a page that is shorter is the last.
+        """
 
     async def content(hash: str) -> Version | None:
         """Any version that refers to this content, or None.
