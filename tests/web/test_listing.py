@@ -128,7 +128,7 @@ class VersionsTests(Served):
             ("/versions/a?after=99", []),
             (f"/versions/a?after={10**30}", []),
             ("/versions/?after=a", [("b", 1), ("b", 2)]),
-            ("/versions/?limit=4", [("a", 1), ("a", 2), ("a", 3), ("b", 1)]),
+            ("/versions/?limit=3", [("a", 1), ("a", 2), ("a", 3)]),
             ("/versions/?after=zz", []),
         )
         for target, expected in cases:
@@ -176,8 +176,27 @@ class VersionsTests(Served):
     async def test_limit_across_pages(self) -> None:
         """A limit above one page is kept to the line."""
         self.store.fill("a", *[b""] * (PAGE + 20))
-        shown = lines((await self.ask("GET", f"/versions/?limit={PAGE + 7}")).body)
+        shown = lines((await self.ask("GET", f"/versions/a?limit={PAGE + 7}")).body)
         self.assertEqual(len(shown), PAGE + 7)
+
+    async def test_pages_of_whole_names(self) -> None:
+        """Whatever the limit, following pages by name gives every version once."""
+        counts = {"a": 3, "b": 1, "c": PAGE, "d": 2 * PAGE + 1, "e": 2}
+        for name, count in counts.items():
+            self.store.fill(name, *[b""] * count)
+        everything = [
+            (n, i) for n, count in counts.items() for i in range(1, count + 1)
+        ]
+        for limit in (1, 2, 3, 4, 5, PAGE, PAGE + 1, 1000):
+            seen: list[tuple[str, int]] = []
+            while True:
+                after = f"&after={seen[-1][0]}" if seen else ""
+                target = f"/versions/?limit={limit}{after}"
+                shown = lines((await self.ask("GET", target)).body)
+                if not shown:
+                    break
+                seen += [(line["name"], line["version"]) for line in shown]
+            self.assertEqual(seen, everything, limit)
 
     async def test_error_first(self) -> None:
         """An error before the first line is a clean 503."""

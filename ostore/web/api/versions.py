@@ -44,11 +44,14 @@ class _Lines(Resource):
             if last is None:
                 self._begin(call)
             await _send(call, page)
-            if left is not None:
-                left -= len(page)
-            if len(page) < asked or left == 0:
+            if len(page) < asked:
                 break
             last = page[-1]
+            if left is not None:
+                left -= len(page)
+                if not left:
+                    await self.complete(call, last)
+                    break
         await call.reply.finish()
 
     def check(self, call: Call) -> None:
@@ -61,12 +64,19 @@ class _Lines(Resource):
         """The versions behind `last`, or from where the request says."""
         raise NotImplementedError
 
+    async def complete(self, call: Call, last: Version) -> None:
+        """The limit is reached: send what must not be parted from `last`."""
+
     def _begin(self, call: Call) -> None:
         call.reply.headers["Content-Type"] = "application/x-ndjson"
 
 
 class VersionsOfAll(_Lines):
-    """All versions of all names, by name then number; `after` is a name."""
+    """All versions of all names, by name then number; `after` is a name.
+
+    A page ends with the last version of a name, and may exceed its limit for that: who
+    goes on after that name misses nothing.
+    """
 
     def check(self, call: Call) -> None:
         """Raise Malformed for parameters that are wrong."""
@@ -81,6 +91,13 @@ class VersionsOfAll(_Lines):
         name = parameters.text(call, "after")
         number = parameters.MAX_NUMBER if name else 0
         return await self.store.all_versions((name, number), limit)
+
+    async def complete(self, call: Call, last: Version) -> None:
+        """The rest of that name's versions."""
+        page: Sequence[Version] = (last,) * PAGE
+        while len(page) == PAGE:
+            page = await self.store.versions_of(last.name, page[-1].number, PAGE)
+            await _send(call, page)
 
 
 class VersionsOfOne(_Lines):
