@@ -269,8 +269,9 @@ class Temporaries:
             temp.busy = False
 
     async def _remove(self, temp: Temporary) -> None:
-        self._strike(temp)
-        await self._serial.run(temp.uuid, lambda: self._drop(temp))
+        if not temp.gone:
+            self._strike(temp)
+            await self._serial.run(temp.uuid, lambda: self._drop(temp))
 
     async def _settle(self, temp: Temporary, error: ShardError) -> None:
         """A temporary is kept only when the sender alone was wrong."""
@@ -279,8 +280,9 @@ class Temporaries:
 
     async def _forget(self, temp: Temporary) -> None:
         """In turn."""
-        self._strike(temp)
-        await self._drop(temp)
+        if not temp.gone:
+            self._strike(temp)
+            await self._drop(temp)
 
     def _strike(self, temp: Temporary) -> None:
         temp.gone = True
