@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -613,7 +613,7 @@ class Rules(Base):
 
             self.disk.cut_after = len(self.disk.operations) + number
             number += 1
-            with suppress(PowerCut):
+            with contextlib.suppress(PowerCut):
                 _ = start(story()).addErrback(lambda failure: failure.trap(PowerCut))
             dark = self.disk.dark
             disk = self.disk.after_power_cut(Random(number), "mixed", "torn")
