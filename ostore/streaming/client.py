@@ -30,6 +30,7 @@ MAX_HEAD = 32 * 1024
 
 Buffer = bytes | bytearray | memoryview
 
+_BEGIN = b"HTTP/1."
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -114,7 +115,7 @@ class ClientConnection(Protocol):
         self._sent, self._ended = whole, False
         self._gate = self._new_gate()
         self._take = self._take_head
-        self.transport.writeSequence([head, *parts])
+        self.transport.write(b"".join((head, *parts)))
 
     async def send(self, parts: Sequence[Buffer], patience: float) -> None:
         """Send more of the body, once what was sent before has left for the kernel.
@@ -127,7 +128,7 @@ class ClientConnection(Protocol):
             raise self._error
         if self._head is not None:
             raise EarlyAnswer
-        self.transport.writeSequence(parts)
+        self.transport.write(b"".join(parts))
 
     def end(self, tail: bytes) -> None:
         """Send the last of the body, without waiting."""
@@ -249,6 +250,8 @@ class ClientConnection(Protocol):
 
     def _take_head(self, data: bytes) -> None:
         self._buffer += data
+        if not self._buffer.startswith(_BEGIN[: len(self._buffer)]):
+            raise ValueError("no status line")
         while self._head is None:
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -290,16 +293,22 @@ class ClientConnection(Protocol):
     def _take_sized(self, data: bytes) -> None:
         piece = data if len(data) <= self._left else data[: self._left]
         self._left -= len(piece)
-        self._gate.push(piece)
-        if not self._left:
-            self._finish(data[len(piece) :])
+        if self._left:
+            self._gate.push(piece)
+        else:
+            self._finish(data[len(piece) :], piece)
 
-    def _finish(self, rest: bytes = b"") -> None:
-        """The answer is whole; nothing may come behind it unasked."""
+    def _finish(self, rest: bytes = b"", last: bytes = b"") -> None:
+        """The answer is whole; nothing may come behind it unasked.
+
+        Whoever reads the last piece may begin the next request at once.
+        """
+        gate = self._gate
         self._ended = True
         self._persistent = self._persistent and not rest
         self._take = self._unasked
-        self._gate.end()
+        gate.push(last)
+        gate.end()
 
 
 def _parse(data: bytes) -> tuple[Head, bytes]:
