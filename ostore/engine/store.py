@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -16,10 +16,12 @@ from ostore.engine.recording import Recording
 from ostore.engine.repairs import Repairs
 from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.conditions import WriteCondition
-from ostore.model.errors import Deleted, NotFound, TooFewShards
+from ostore.model.errors import Deleted, NotFound, Refused, TooFewShards
 from ostore.model.versions import NewVersion, Page, Version
 
 __all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
+
+V = TypeVar("V", Version, Version | None)
 
 Authorize = Callable[[str, str, str, str], None]
 """`authorize(principal, verb, bucket, name)`: raises to refuse."""
@@ -84,9 +86,17 @@ class ObjectStore:
         self._principal = principal
 
     async def put(self, request: PutRequest, body: Body) -> Version:
-        """Store the body as the next version of its name."""
+        """Store the body as the next version of its name.
+
+        Raises Refused when the put_id is that of a deletion.
+        """
         self._ask("put", request.name)
-        return await self._putting.put(request, body)
+        if request.put_id is not None:
+            made = await self._metadata.by_put_id(
+                request.bucket, request.name, request.put_id
+            )
+            _same_kind(made, deletion=False)
+        return _same_kind(await self._putting.put(request, body), deletion=False)
 
     async def open(self, name: str, number: int | None = None) -> OpenObject:
         """The newest version or that number. Raises NotFound, Deleted."""
@@ -109,9 +119,12 @@ class ObjectStore:
         put_id: str | None = None,
         condition: WriteCondition = WriteCondition(),  # noqa: B008 - a frozen value
     ) -> Version:
-        """Add a delete marker. Raises NotFound when there is nothing to delete."""
+        """Add a delete marker. Raises NotFound when there is nothing to delete.
+
+        Raises Refused when the put_id is that of a PUT.
+        """
         self._ask("delete", name)
-        return await self._recording.add(
+        made = await self._recording.add(
             NewVersion(
                 name=name,
                 bucket=self._bucket,
@@ -120,6 +133,7 @@ class ObjectStore:
                 condition=condition,
             )
         )
+        return _same_kind(made, deletion=True)
 
     async def purge(self, name: str, number: int) -> None:
         """Remove one version for good. Raises NotFound."""
@@ -217,3 +231,14 @@ class ObjectStore:
 
     def _ask(self, verb: str, name: str) -> None:
         self._authorize(self._principal, verb, self._bucket, name)
+
+
+def _same_kind(made: V, *, deletion: bool) -> V:
+    """What a put_id made, if it is what is asked for now; nothing was done otherwise."""
+    if made is not None and made.deleted != deletion:
+        raise Refused(
+            "the Idempotency-Key belongs to another request for this name, which "
+            + ("stored a version" if deletion else "deleted the object")
+            + "; nothing was done: take a fresh key"
+        )
+    return made

@@ -83,6 +83,25 @@ class ObjectTests(StandaloneCase):
         self.assertEqual(await self.numbers("x"), [1, 2, 3])
         await self.assert_reads("x", b"2")
 
+    async def test_a_key_of_another_kind(self) -> None:
+        """An Idempotency-Key of a PUT deletes nothing, that of a DELETE stores nothing."""
+        for content in (FIRST, some_bytes(3 << 20)):
+            put, gone = (("Idempotency-Key", "1"),), (("Idempotency-Key", "2"),)
+            name = f"of{len(content)}"
+            made = await self.put(name, content, put)
+            answer = await self.ask("DELETE", f"/objects/{name}", put)
+            self.assert_problem(answer, 409)
+            await self.assert_reads(name, content)
+            marker = await self.ask("DELETE", f"/objects/{name}", gone)
+            for method in ("PUT", "POST"):
+                answer = await self.ask(method, f"/objects/{name}", gone, content[:9])
+                self.assert_problem(answer, 409)
+                self.assertIn("Idempotency-Key", answer.json()["detail"])
+            self.assertEqual(await self.put(name, content, put), made)
+            again = await self.ask("DELETE", f"/objects/{name}", gone)
+            self.assertEqual(again.json(), marker.json())
+            self.assertEqual(await self.numbers(name), [1, 2])
+
     async def test_purge(self) -> None:
         """Purging the newest lets the one below show; a number is never used twice."""
         for content in (b"1", b"2", b"3"):

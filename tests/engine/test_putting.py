@@ -23,6 +23,7 @@ from ostore.model.errors import (
     NodeUnreachable,
     NoSpace,
     OutcomeUnknown,
+    Refused,
     TooFewNodes,
     Unavailable,
 )
@@ -511,6 +512,45 @@ class OutcomeTests(EngineCase):
             self.assertEqual(self.run_(self.put(b"other body", **asked)), first)
             self.assertEqual(self.holders(b"other body"), {})
             self.assertEqual(self.versions(name), [1, 2])
+
+    def test_replay_of_another_kind(self) -> None:
+        """A put_id of a PUT deletes nothing, one of a DELETE stores nothing."""
+        self.rise()
+        put, marker = "a" * 32, "b" * 32
+        self.run_(self.put(SMALL, put_id=put))
+        self.refused(Refused, self.store.delete("name", put))
+        self.assertEqual(self.run_(self.get()), SMALL)
+        self.run_(self.store.delete("name", marker))
+        for content in (b"new", LARGE):
+            found = self.refused(Refused, self.put(content, put_id=marker))
+            self.assertIn("Idempotency-Key", str(found))
+            self.assertEqual(self.holders(content), {})
+        self.refused(Refused, self.store.delete("name", put))
+        self.assertEqual(self.run_(self.store.delete("name", marker)).number, 2)
+        self.assertEqual(self.versions(), [1, 2])
+
+    def test_deleted_by_its_own_put_id(self) -> None:
+        """So it is when the deletion comes while the body does."""
+        self.rise()
+        store = self.store
+
+        class Body(Pieces):
+            name = ""
+
+            async def read(self) -> bytes:
+                piece = await super().read()
+                if not piece:
+                    await store.delete(self.name, "c" * 32)
+                return piece
+
+        for name, content in (("small", SMALL), ("large", LARGE)):
+            self.run_(self.put(b"before", name))
+            body = Body([content])
+            body.name = name
+            request = PutRequest(name, put_id="c" * 32)
+            self.refused(Refused, self.store.put(request, body))
+            self.assertEqual(self.versions(name), [1, 2])
+            self.assertEqual(self.holders(content), {})
 
     def test_slow_commits(self) -> None:
         """Commits over a quarter of the grace are renewed before and after the write."""
