@@ -9,6 +9,9 @@ HERE = Path(__file__).parent
 INIT = (HERE / "ostore/__init__.py").read_text("utf-8")
 VERSION = re.search('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 SAMPLES = sorted(str(p.relative_to(HERE)) for p in HERE.glob("etc/*.sample"))
+TEMPLATES = sorted(
+    str(p.relative_to(HERE)) for p in HERE.glob("etc/elasticsearch/*.json")
+)
 
 setup(
     name="ostore",
@@ -22,7 +25,11 @@ setup(
     packages=find_packages(include=["ostore", "ostore.*"]),
     # Only the plugin module: `twisted` and `twisted.plugins` belong to Twisted.
     py_modules=["twisted.plugins.ostore_plugins"],
-    data_files=[("share/ostore", SAMPLES)],
+    package_data={"ostore.backends.metadata": ["templates/*.json"]},
+    data_files=[
+        ("share/ostore", SAMPLES),
+        ("share/ostore/elasticsearch", TEMPLATES),
+    ],
     install_requires=[
         "attrs>=23.1",
         "cryptography>=42",

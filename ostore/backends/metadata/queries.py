@@ -112,7 +112,7 @@ def listing(
     items: list[Version] = []
     prefixes: list[str] = []
     end = successor(prefix) or _END
-    low = _first(prefix, delimiter, after)
+    low = first(prefix, delimiter, after)
     last = after
     while low is not None:
         room = limit - len(items) - len(prefixes)
@@ -122,7 +122,7 @@ def listing(
             if len(items) + len(prefixes) >= limit:
                 return Page(tuple(items), tuple(prefixes), last)
             found = version_of(row)
-            folder = _rolled_up(found.name, prefix, delimiter)
+            folder = rolled_up(found.name, prefix, delimiter)
             if folder is not None:
                 prefixes.append(folder)
                 last, low = folder, successor(folder)
@@ -132,16 +132,17 @@ def listing(
     return Page(tuple(items), tuple(prefixes))
 
 
-def _first(prefix: str, delimiter: str, after: str) -> str | None:
+def first(prefix: str, delimiter: str, after: str) -> str | None:
     """The least name that can belong to an entry greater than `after`."""
     if after.startswith(prefix):
-        folder = _rolled_up(after, prefix, delimiter)
+        folder = rolled_up(after, prefix, delimiter)
         if folder is not None:
             return successor(folder)
     return max(prefix, after + "\0") if after else prefix
 
 
-def _rolled_up(name: str, prefix: str, delimiter: str) -> str | None:
+def rolled_up(name: str, prefix: str, delimiter: str) -> str | None:
+    """The prefix that stands for the name in a listing, if one does."""
     found = name.find(delimiter, len(prefix)) if delimiter else -1
     return None if found < 0 else name[: found + len(delimiter)]
 

@@ -1,0 +1,119 @@
+"""The three changes of a name: a version more, a version less, marks taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import attrs
+
+from ostore.backends.metadata.elastic_changes import Plan
+from ostore.backends.metadata.elastic_names import Names
+from ostore.model import heads
+from ostore.model.errors import OutcomeUnknown
+from ostore.model.heads import Archive, Change, Head
+from ostore.model.versions import NewVersion, Version
+
+
+@attrs.define(eq=False)
+class Add:
+    """Write the next version, or find the one that this put_id made."""
+
+    names: Names
+    new: NewVersion
+    wall: Callable[[], float]
+    new_id: Callable[[], str]
+    _sent: int | None = attrs.field(default=None, init=False)
+
+    async def plan(self, head: Head) -> Plan[Version]:
+        """Raises NotFound, AlreadyExists, ConditionFailed."""
+        made = await self.names.by_put_id_in(head, self.new.put_id)
+        if made is not None:
+            return Plan(made)
+        if self._sent is not None and head.high >= self._sent:
+            if await self.names.version_in(head, self._sent) is None:
+                raise OutcomeUnknown("the write may have happened, and been removed")
+            self._sent = None  # another write took the number
+        longer, version = heads.append(head, self.new, int(self.wall() * 1000))
+        return Plan(version, await _settled(self.names, longer, self.new_id))
+
+    def sent(self, head: Head) -> None:
+        """The number may be used by now."""
+        self._sent = head.high
+
+
+@attrs.define(eq=False)
+class Purge:
+    """Remove one version; gives whether it was there."""
+
+    names: Names
+    number: int
+    new_id: Callable[[], str]
+    _sent: bool = attrs.field(default=False, init=False)
+
+    async def plan(self, head: Head) -> Plan[bool]:
+        """Take it out of the head, or put a shorter archive in the place of its own."""
+        if head.version(self.number) is not None:
+            shorter = heads.purge(head, self.number)
+            return Plan(True, await _settled(self.names, shorter, self.new_id))
+        archive = head.archive_of(self.number)
+        if archive is not None:
+            held = await self.names.archived(head, archive)
+            left = [one for one in held if one.number != self.number]
+            if len(left) < len(held):
+                change = heads.rewrite(head, archive, left, self.new_id())
+                return Plan(True, change)
+        return Plan(self._sent)
+
+    def sent(self, head: Head) -> None:
+        """It may be gone because of us."""
+        self._sent = True
+
+
+@attrs.define(eq=False)
+class Unmark:
+    """Take `degraded` from these numbers; gives whether any was not marked."""
+
+    names: Names
+    numbers: Collection[int]
+    new_id: Callable[[], str]
+
+    async def plan(self, head: Head) -> Plan[bool]:
+        """Unmark them in the head and in the archives that hold them."""
+        marked = _marked(head.versions, self.numbers)
+        versions = heads.unmark(head.versions, self.numbers)
+        change = Change(attrs.evolve(head, versions=versions))
+        for archive in head.archives:
+            if not any(archive.first <= one <= archive.last for one in self.numbers):
+                continue
+            held = await self.names.archived(head, archive)
+            here = _marked(held, self.numbers)
+            if here:
+                marked += here
+                change = self._also(change, archive, held)
+        surplus = marked < len(frozenset(self.numbers))
+        return Plan(surplus, change if marked else None)
+
+    def sent(self, head: Head) -> None:
+        """Nothing to remember: unmarking twice is no error."""
+
+    def _also(
+        self, change: Change, archive: Archive, held: tuple[Version, ...]
+    ) -> Change:
+        versions = heads.unmark(held, self.numbers)
+        more = heads.rewrite(change.head, archive, versions, self.new_id())
+        return Change(
+            more.head,
+            (*change.written, *more.written),
+            (*change.dropped, *more.dropped),
+        )
+
+
+def _marked(versions: tuple[Version, ...], numbers: Collection[int]) -> int:
+    return sum(1 for one in versions if one.degraded and one.number in numbers)
+
+
+async def _settled(names: Names, head: Head, new_id: Callable[[], str]) -> Change:
+    newest = None
+    if heads.wants_newest(head):
+        newest = await names.archived(head, head.archives[-1])
+    return heads.settle(head, newest, new_id)
