@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
@@ -41,6 +41,7 @@ from ostore.model.errors import (
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.model.nodes import Members, Space
 from ostore.model.signing import Caller
+from ostore.model.versions import ClusterFacts
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks
 
@@ -81,6 +82,16 @@ class HttpNodes:
     def place(self, node: str) -> str:
         """Its host:port."""
         return self._known(node).peer.address.place
+
+    async def adopt(self, node: str, facts: ClusterFacts) -> None:
+        """Tell a node which cluster it belongs to. Raises Refused, NodeUnreachable."""
+        target = f"/cluster-id?id={checked_id(facts.id)}&epoch={facts.epoch}"
+        await self._known(node).peer.ask(Ask("POST", target, repeatable=True))
+
+    def keep(self, nodes: Collection[str]) -> None:
+        """Forget all others: their clocks, and what was made to reach them."""
+        self._caller.keep(nodes)
+        self._stores = {n: self._stores[n] for n in self._stores.keys() & nodes}
 
     async def stop(self, seconds: float = 5.0) -> None:
         """Close all connections; removals of temporaries may end before that."""
