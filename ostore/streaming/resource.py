@@ -170,12 +170,18 @@ def printable(text: str, limit: int) -> str:
 
 
 def hide_after(*prefixes: str) -> Callable[[str], str]:
-    """A `redact` that cuts what follows these path prefixes (such as `/temp/`)."""
+    """A `redact` that cuts what follows these path prefixes (such as `/temp/`).
+
+    In the absolute form of a target too (RFC 9112, 3.2.2), whatever its scheme.
+    """
 
     def redact(target: str) -> str:
+        begin = 0
+        if not target.startswith("/") and "://" in target:
+            begin = max(0, target.find("/", target.index("://") + 3))
         for prefix in prefixes:
-            if target.startswith(prefix):
-                return prefix + "..."
+            if target.startswith(prefix, begin):
+                return target[:begin] + prefix + "..."
         return target
 
     return redact

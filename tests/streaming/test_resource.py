@@ -222,8 +222,16 @@ class LogTests(DispatchCase):
     async def test_token_is_hidden(self) -> None:
         """What follows /temp/ never reaches the log."""
         client = await self.start()
-        await self.ask(client, target=b"/temp/token?x")
-        self.assertEqual(self.lines[0]["target"], "/temp/...")
+        for target, shown in (
+            (b"/temp/token?x", "/temp/..."),
+            (b"http://a:1/temp/token?x", "http://a:1/temp/..."),
+            (b"HTTPS://u@a/temp/token", "HTTPS://u@a/temp/..."),
+            (b"x:///temp/token", "x:///temp/..."),
+            (b"http://a", "http://a"),
+            (b"/x/temp/no-token", "/x/temp/no-token"),
+        ):
+            await self.ask(client, target=target)
+            self.assertEqual(self.lines[-1]["target"], shown)
 
     async def test_long_target_is_cut(self) -> None:
         """A target fills at most its limit."""
