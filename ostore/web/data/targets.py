@@ -66,7 +66,8 @@ def _one_segment(path: bytes) -> str:
     segments = decoded.split(b"/")
     if _SLASH.search(path) or b"\0" in decoded or not decoded.startswith(b"/"):
         raise Malformed("a path holds no NUL, no backslash and no encoded slash")
-    if b"" in segments[1:] or b"." in segments or b".." in segments:
+    empty = b"" in segments[1:] and path != b"/"
+    if empty or b"." in segments or b".." in segments:
         raise Malformed("a path holds no empty segment, no '.' and no '..'")
     if len(segments) > 3:
         raise Malformed("nothing here lies deeper than two segments")
