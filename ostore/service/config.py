@@ -6,29 +6,19 @@ default. Every refusal is one line that names key, value, source and what is all
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from ostore.model.layouts import MAX_SHARDS
 from ostore.service.failing import StartError
+from ostore.service.fitting import complete
+from ostore.service.refusal import Given, refusal
 from ostore.service.settings import CONFIG, PREFIX, SETTINGS, Setting, Settings, rows
 
 
-@attrs.frozen
-class Given:
-    """A value as it was found, and where."""
-
-    raw: object
-    source: str
-
-
 def resolve(
-    role: str, options: Mapping[str, str | None], environ: Mapping[str, str]
+    role: str, options: Mapping[str, object], environ: Mapping[str, str]
 ) -> Settings:
     """The settings of a role; `options` by key, None where not given.
 
@@ -53,23 +43,14 @@ def resolve(
             values[setting.field] = _read(setting, given)
         elif not setting.computed:
             values[setting.field] = setting.kind.read(setting.default)
-    return _complete(values, found)
+    return complete(role, values, found)
 
 
 def _read(setting: Setting, given: Given) -> Any:
     try:
         return setting.kind.read(given.raw)
     except ValueError:
-        raise _refusal(setting.key, given, setting.kind.allowed) from None
-
-
-def _refusal(key: str, given: Given | None, allowed: str) -> StartError:
-    if given is None:
-        return StartError(f"{key} (default): allowed is {allowed}")
-    value = ascii(given.raw)
-    if len(value) > 80:
-        value = value[:77] + "..."
-    return StartError(f"{key} = {value} ({given.source}): allowed is {allowed}")
+        raise refusal(setting.key, given, setting.kind.allowed) from None
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
@@ -106,49 +87,8 @@ def _file(path: str) -> dict[str, Given]:
 
 
 def _unknown(key: str, value: object, source: str, known: list[str]) -> StartError:
-    return _refusal(
+    return refusal(
         f"unknown setting {key if key.isprintable() else ascii(key)}",
         Given(value, source),
         ", ".join(known),
     )
-
-
-def _complete(values: dict[str, Any], found: Mapping[str, Given]) -> Settings:
-    """Fill in the computed defaults; refuse what does not fit together."""
-    data, parity = values["data_shards"], values["parity_shards"]
-    if data + parity > MAX_SHARDS:
-        key = "parity-shards" if "parity-shards" in found else "data-shards"
-        raise _refusal(
-            key,
-            found.get(key),
-            f"data-shards + parity-shards up to {MAX_SHARDS}, not {data} + {parity}",
-        )
-    quorum = values.setdefault("write_quorum", min(data + 1, data + parity))
-    if not data <= quorum <= data + parity:
-        raise _refusal(
-            "write-quorum",
-            found.get("write-quorum"),
-            f"data-shards to data-shards + parity-shards: {data} to {data + parity}",
-        )
-    if values["nodes"] < quorum:
-        raise _refusal(
-            "nodes", found.get("nodes"), f"{quorum} (the write quorum) or more"
-        )
-    if values["node_timeout"] <= values["heartbeat"]:
-        key = "node-timeout" if "node-timeout" in found else "heartbeat"
-        raise _refusal(
-            key,
-            found.get(key),
-            "a node-timeout longer than the heartbeat: not"
-            f" {values['node_timeout']:g}s with {values['heartbeat']:g}s",
-        )
-    root = values["storage_root"] = os.path.abspath(values["storage_root"])  # noqa: PTH100 - links in the path stay as they were given
-    values["metadata"] = _under(root, values["metadata"], "metadata.sqlite")
-    values["cluster_secret_file"] = _under(
-        root, values.get("cluster_secret_file"), "secret"
-    )
-    return Settings(**values)
-
-
-def _under(root: str, given: str | None, usual: str) -> str:
-    return os.path.join(root, usual) if given is None else os.path.abspath(given)  # noqa: PTH100 - as above

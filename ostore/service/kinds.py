@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -11,6 +12,12 @@ _UNITS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h|d)")
 _ADDRESS = re.compile(
     r"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
+)
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<address>(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5}))"
+    r"/?",
+    re.IGNORECASE,
 )
 
 
@@ -64,20 +71,115 @@ class Path:
         return path
 
 
+@attrs.frozen
 class Metadata:
-    """Where versions are kept: `sqlite`, or `sqlite:PATH`."""
+    """Where versions are kept: the role's own way by its word, or `sqlite:PATH`."""
 
-    allowed = "sqlite or sqlite:PATH"
+    words: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        """The forms."""
+        return f"{' or '.join(self.words)} or sqlite:PATH"
 
     def read(self, raw: object) -> str | None:
-        """The path of the database; None for the usual place under the root."""
+        """The path of an SQLite database; None for the role's own way."""
         text = _text(raw)
-        if text == "sqlite":
+        if text in self.words:
             return None
         scheme, _, path = text.partition(":")
         if scheme != "sqlite":
             raise ValueError
         return Path().read(path)
+
+
+class Label:
+    """A short name that people gave."""
+
+    allowed = "1 to 64 printable characters"
+
+    def read(self, raw: object) -> str:
+        """The name."""
+        text = _text(raw).strip()
+        if not 1 <= len(text) <= 64 or not text.isprintable():
+            raise ValueError
+        return text
+
+
+class Url:
+    """Where a service is reached."""
+
+    allowed = "http://HOST:PORT or https://HOST:PORT"
+
+    def read(self, raw: object) -> str:
+        """The URL without a slash at its end."""
+        match = _URL.fullmatch(_text(raw))
+        if match is None or not 1 <= int(match["port"]) <= 65535:
+            raise ValueError
+        return f"{match['scheme'].lower()}://{match['address'].lower()}"
+
+
+@attrs.frozen
+class Server:
+    """The URL of a server that we use, user and password included."""
+
+    schemes: tuple[str, ...]
+    allowed: str
+    bare: str = ""
+    """The scheme of a server that is given as host:port alone; empty: not allowed."""
+
+    def read(self, raw: object) -> str:
+        """The URL."""
+        text = _text(raw)
+        if self.bare and "://" not in text:
+            text = f"{self.bare}://{text}"
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError
+        url = urlsplit(text)  # ValueError for what is no URL
+        if url.scheme not in self.schemes or not url.hostname or url.port == 0:
+            raise ValueError
+        if url.query or url.fragment:
+            raise ValueError
+        return text
+
+
+def broker() -> Server:
+    """A message broker."""
+    return Server(
+        ("amqp", "amqps"),
+        "amqp://USER:PASSWORD@HOST:PORT/VHOST or the same with amqps:// (of user and"
+        " password what is not A-Z, a-z, 0-9, -, ., _ or ~ is percent-encoded)",
+    )
+
+
+def search_server() -> Server:
+    """A search server."""
+    return Server(
+        ("http", "https"),
+        "HOST:PORT, http://USER:PASSWORD@HOST:PORT or the same with https:// (user and"
+        " password percent-encoded, or left out)",
+        "http",
+    )
+
+
+@attrs.frozen
+class Several:
+    """One or more of a kind: given more than once, or separated by commas."""
+
+    kind: Kind
+
+    @property
+    def allowed(self) -> str:
+        """What each of them may be."""
+        return f"{self.kind.allowed}; several are separated by commas"
+
+    def read(self, raw: object) -> tuple[object, ...]:
+        """Each of them; TOML lists are not split again."""
+        if isinstance(raw, str):
+            raw = [part.strip() for part in raw.split(",")]
+        if not isinstance(raw, list) or not raw:
+            raise ValueError
+        return tuple(self.kind.read(each) for each in raw)
 
 
 class Switch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from twisted.python import usage
@@ -11,7 +11,8 @@ from twisted.python import usage
 from ostore import __version__
 from ostore.service.config import resolve
 from ostore.service.failing import StartError
-from ostore.service.kinds import Switch
+from ostore.service.kinds import Several, Switch
+from ostore.service.refusal import shown
 from ostore.service.settings import CONFIG, Setting, Settings, rows
 
 
@@ -23,11 +24,22 @@ class RoleOptions(usage.Options):
     """
 
     role: ClassVar[str]
+    optParameters: ClassVar[list[tuple[str, None, None, str]]]
     settings: Settings
     longdesc = (
         "Settings: option, else environment (OSTORE_KEY for --key), else the TOML"
         " file, else the default. A switch without a value means on."
     )
+
+    def __init_subclass__(cls) -> None:
+        """An option for each setting of the role; a method where it may be repeated."""
+        settings = (*rows(cls.role), CONFIG)
+        repeated = [s for s in settings if isinstance(s.kind, Several)]
+        for setting in repeated:
+            setattr(cls, f"opt_{setting.field}", _noted(setting))
+        cls.optParameters = [
+            (s.key, None, None, _help(s)) for s in settings if s not in repeated
+        ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read `options` (twistd gives them), environment and file."""
@@ -43,7 +55,7 @@ class RoleOptions(usage.Options):
         """Refuse anything that is not an option."""
         if words:
             raise StartError(
-                f"{words[0]!a} is not an option: allowed are options, --help lists them"
+                f"{shown(words[0])} is not an option: allowed are options, --help lists them"
             )
 
     def postOptions(self) -> None:
@@ -79,10 +91,13 @@ class RoleOptions(usage.Options):
         return result
 
 
-def _parameters(role: str) -> list[list[str | None]]:
-    return [
-        [setting.key, None, None, _help(setting)] for setting in (*rows(role), CONFIG)
-    ]
+def _noted(setting: Setting) -> Callable[[RoleOptions, str], None]:
+    def note(self: RoleOptions, value: str) -> None:
+        before = f"{self[setting.key]}," if setting.key in self else ""
+        self[setting.key] = before + value
+
+    note.__doc__ = _help(setting)
+    return note
 
 
 def _help(setting: Setting) -> str:
@@ -94,4 +109,15 @@ class StandaloneOptions(RoleOptions):
     """`twistd ostore-standalone`."""
 
     role = "standalone"
-    optParameters = _parameters("standalone")
+
+
+class ApiOptions(RoleOptions):
+    """`twistd ostore-api`."""
+
+    role = "api"
+
+
+class DataOptions(RoleOptions):
+    """`twistd ostore-data`."""
+
+    role = "data"

@@ -1,7 +1,7 @@
 """The table of settings, and what a service holds once they are read.
 
 A row of SETTINGS makes the option `--key`, the environment's `OSTORE_KEY`, the
-file's `key`, and what every refusal says.
+file's `key`, and what every refusal says, for the roles that it names.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from ostore.service.kinds import Address, Kind
 
 PREFIX = "OSTORE_"
 
+STANDALONE, API, DATA = (frozenset({each}) for each in ("standalone", "api", "data"))
+ENGINE = STANDALONE | API
+CLUSTER = API | DATA
+ALL = STANDALONE | API | DATA
+
 
 @attrs.frozen
 class Setting:
     """One row: `default` is text as an operator would write it.
 
-    A default in angle brackets is computed from the others. `plain` names an
-    environment variable that is read where the `OSTORE_` one is not set.
+    A default in angle brackets is computed from the others, or says that there is
+    none. `plain` names an environment variable that is read where the `OSTORE_` one
+    is not set. A key whose meaning differs between roles has a row for each.
     """
 
     key: str
+    roles: frozenset[str]
     kind: Kind
     default: str
     help: str
-    roles: frozenset[str] = frozenset({"standalone"})
     plain: str = ""
 
     @property
@@ -51,134 +57,277 @@ class Setting:
 SETTINGS = (
     Setting(
         "listen",
+        ENGINE,
         kinds.Listen(),
         "127.0.0.1:8080",
         "where the api is served",
         plain="LISTEN_ADDRESS",
     ),
     Setting(
+        "listen",
+        DATA,
+        kinds.Listen(),
+        "127.0.0.1:8081",
+        "where the first node is served; the others take the ports behind it",
+        plain="LISTEN_ADDRESS",
+    ),
+    Setting(
         "storage-root",
+        STANDALONE,
         kinds.Path(),
         "./ostore-data",
         "the folder that holds everything; made when missing",
         plain="STORAGE_ROOT",
     ),
-    Setting("nodes", kinds.Count(1, 256), "6", "data nodes, a folder each"),
+    Setting(
+        "storage-root",
+        DATA,
+        kinds.Several(kinds.Path()),
+        "<none>",
+        "the folder of a node; repeated: a node for each; made when missing",
+        plain="STORAGE_ROOT",
+    ),
+    Setting(
+        "advertise",
+        DATA,
+        kinds.Several(kinds.Url()),
+        "<listen>",
+        "where other services reach the node; repeated in the order of the roots",
+    ),
+    Setting(
+        "zone",
+        DATA,
+        kinds.Several(kinds.Label()),
+        "<host name>",
+        "what fails together; repeated in the order of the roots",
+    ),
+    Setting(
+        "rabbitmq-server",
+        CLUSTER,
+        kinds.Several(kinds.broker()),
+        "amqp://guest:guest@127.0.0.1:5672/",
+        "the message broker; several are tried in turn",
+        plain="RABBITMQ_SERVER",
+    ),
+    Setting(
+        "es-server",
+        API,
+        kinds.Several(kinds.search_server()),
+        "http://127.0.0.1:9200",
+        "Elasticsearch or OpenSearch; several share the work",
+        plain="ES_SERVER",
+    ),
+    Setting(
+        "es-api-key-file",
+        API,
+        kinds.Path(),
+        "<none>",
+        "holds the API key for the search server",
+    ),
+    Setting("nodes", STANDALONE, kinds.Count(1, 256), "6", "data nodes, a folder each"),
     Setting(
         "data-shards",
+        ENGINE,
         kinds.Count(1, MAX_SHARDS),
         "4",
         "k: a content is cut into so many data shards",
     ),
     Setting(
         "parity-shards",
+        ENGINE,
         kinds.Count(0, MAX_SHARDS - 1),
         "2",
         "m: and so many parity shards, each of which may replace any other",
     ),
     Setting(
         "write-quorum",
+        ENGINE,
         kinds.Count(1, MAX_SHARDS),
         "<min(k + 1, k + m)>",
         "a write succeeds once so many shards are durable",
     ),
     Setting(
         "laggard",
+        ENGINE,
         kinds.Duration("10ms", "1h"),
         "1s",
         "a node that is so far behind the others of a write is given up",
     ),
     Setting(
         "heartbeat",
+        ALL,
         kinds.Duration("100ms", "1h"),
         "5s",
         "how often a node says that it lives",
     ),
     Setting(
         "node-timeout",
+        ENGINE,
         kinds.Duration("200ms", "24h"),
         "10s",
         "a node that was silent so long is down",
     ),
     Setting(
         "locate-timeout",
+        ENGINE,
         kinds.Duration("10ms", "1min"),
         "1s",
         "how long the nodes have to say what they hold",
     ),
     Setting(
         "orphan-grace",
+        ENGINE,
         kinds.Duration("1s", "365d"),
         "1h",
         "shards that no version names are left alone so long",
     ),
     Setting(
         "rebuild-delay",
+        ENGINE,
         kinds.Duration("0s", "365d"),
         "10min",
         "how long a node may be away before its shards are built anew elsewhere",
     ),
     Setting(
         "repair",
+        ENGINE,
         kinds.Switch(),
         "on",
         "off: nothing is repaired by itself",
     ),
     Setting(
         "metadata",
-        kinds.Metadata(),
+        STANDALONE,
+        kinds.Metadata(("sqlite",)),
         "sqlite",
         "where versions are kept; sqlite alone means <storage-root>/metadata.sqlite",
     ),
     Setting(
+        "metadata",
+        API,
+        kinds.Metadata(("elastic",)),
+        "elastic",
+        "where versions are kept; sqlite:PATH is for one api service alone",
+    ),
+    Setting(
         "require-digest",
+        ENGINE,
         kinds.Switch(),
         "off",
         "on: PUT and POST without a digest are refused",
     ),
     Setting(
         "durability",
+        ALL,
         kinds.Choice(("strict", "relaxed")),
         "strict",
         "relaxed: no fsync before a write is acknowledged",
     ),
     Setting(
         "cluster-secret-file",
+        STANDALONE,
         kinds.Path(),
         "<storage-root/secret>",
         "signs what services say to each other; made on the first start",
     ),
+    Setting(
+        "cluster-secret-file",
+        CLUSTER,
+        kinds.Path(),
+        "<none>",
+        "signs what services say to each other; the same for all of a cluster",
+    ),
+    Setting(
+        "access-log",
+        STANDALONE,
+        kinds.Path(),
+        "<storage-root/access.log>",
+        "a line of JSON for each request",
+    ),
+    Setting(
+        "access-log",
+        CLUSTER,
+        kinds.Path(),
+        "<none>",
+        "a line of JSON for each request; none without it",
+    ),
+    Setting(
+        "tls-certificate",
+        ALL,
+        kinds.Path(),
+        "<none>",
+        "serve HTTPS with this certificate (PEM; chain behind it)",
+    ),
+    Setting("tls-key", ALL, kinds.Path(), "<none>", "the certificate's key (PEM)"),
+    Setting(
+        "tls-ca",
+        CLUSTER,
+        kinds.Path(),
+        "<none>",
+        "vouches for the other services, for amqps:// and https:// servers (PEM)",
+    ),
 )
 
 CONFIG = Setting(
-    "config", kinds.Path(), "<none>", "a TOML file with any of these settings"
+    "config", ALL, kinds.Path(), "<none>", "a TOML file with any of these settings"
 )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Settings:
-    """What a standalone service was told; durations in seconds, paths absolute.
+    """What a service was told; durations in seconds, paths absolute.
 
-    `metadata` is the path of the SQLite file.
+    `metadata` is the path of an SQLite file, or None for a search server. Fields that
+    the role has no use for keep the values given here. URLs that may hold a password
+    are no part of its `repr`.
     """
 
     listen: Address
-    storage_root: str
-    nodes: int
-    data_shards: int
-    parity_shards: int
-    write_quorum: int
-    laggard: float
     heartbeat: float
-    node_timeout: float
-    locate_timeout: float
-    orphan_grace: float
-    rebuild_delay: float
-    repair: bool
-    metadata: str
-    require_digest: bool
     durability: str
     cluster_secret_file: str
+    access_log: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    # data, and standalone's one
+    storage_root: str | tuple[str, ...] = ()
+    advertise: tuple[str, ...] = ()
+    zone: tuple[str, ...] = ()
+    nodes: int = 0
+    # api and standalone
+    data_shards: int = 0
+    parity_shards: int = 0
+    write_quorum: int = 0
+    laggard: float = 0.0
+    node_timeout: float = 0.0
+    locate_timeout: float = 0.0
+    orphan_grace: float = 0.0
+    rebuild_delay: float = 0.0
+    repair: bool = True
+    metadata: str | None = None
+    require_digest: bool = False
+    # the cluster's
+    rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)
+    es_server: tuple[str, ...] = attrs.field(default=(), repr=False)
+    es_api_key_file: str | None = None
+
+    @property
+    def root(self) -> str:
+        """The one storage root of a standalone service."""
+        assert isinstance(self.storage_root, str)
+        return self.storage_root
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The storage roots of a data service."""
+        assert isinstance(self.storage_root, tuple)
+        return self.storage_root
+
+    @property
+    def durable(self) -> bool:
+        """Whether everything is synced before it is acknowledged."""
+        return self.durability == "strict"
 
 
 def rows(role: str) -> Iterator[Setting]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,11 +33,12 @@ from ostore.service.failing import StartError, fail_start
 from ostore.service.member import DataMember
 from ostore.service.options import RoleOptions, StandaloneOptions
 from ostore.service.secret import read_or_make
+from ostore.service.serving import Serving, say
 from ostore.service.settings import Settings
+from ostore.service.tls import Certificates
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import ThreadWorkers
 from ostore.streaming.schedule import Repeated
-from ostore.streaming.site import StreamingSite
 from ostore.streaming.tasks import gather, start
 from ostore.web.api.root import Api
 
@@ -48,11 +47,8 @@ NODE_THREADS = 4
 """Disk threads of one node."""
 READ_THREADS = 2
 """Threads for pages of metadata."""
-GRACE = 30.0
-"""Seconds that requests under way have at the stop."""
 MARKS = 60.0
 """Seconds between two looks at what the metadata calls degraded."""
-BACKLOG = 1024
 
 Options = StandaloneOptions
 
@@ -68,6 +64,7 @@ class Standalone(Service):
         self.settings = settings
         self.port: IListeningPort | None = None
         self._keys = keys
+        self._certificates = Certificates(settings)
         self._entropy = Entropy()
         self._reactor = reactor
         self._log = Logger()
@@ -142,14 +139,14 @@ class Standalone(Service):
         await self._serve(engine, clock)
 
     def _lock(self) -> None:
-        path = os.path.join(self.settings.storage_root, "lock")
+        path = os.path.join(self.settings.root, "lock")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._undo.append(lambda: os.close(handle))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StartError(
-                f"storage-root {self.settings.storage_root} is in use by another "
+                f"storage-root {self.settings.root} is in use by another "
                 "process: allowed is a root of one's own"
             ) from error
 
@@ -160,12 +157,12 @@ class Standalone(Service):
         for number in range(1, self.settings.nodes + 1):
             place = f"nodes/{number}"
             node = ShardNode(
-                os.path.join(self.settings.storage_root, place),
+                os.path.join(self.settings.root, place),
                 Files(),
                 ThreadWorkers(self._reactor, NODE_THREADS, place),
                 clock,
                 self._entropy,
-                durable=self.settings.durability == "strict",
+                durable=self.settings.durable,
             )
             await node.start()
             self._undo.append(node.stop)
@@ -185,6 +182,7 @@ class Standalone(Service):
 
     async def _metadata(self, clock: Clock, members: list[DataMember]) -> SqliteStore:
         path = self.settings.metadata
+        assert path is not None
         if not Path(path).exists():
             self._judge(None, members)
         workers = ThreadWorkers(self._reactor, READ_THREADS, "metadata")
@@ -195,7 +193,7 @@ class Standalone(Service):
             clock,
             workers,
             ThreadWriter(self._reactor),
-            durable=self.settings.durability == "strict",
+            durable=self.settings.durable,
         )
         await store.start()
         self._undo.append(store.stop)
@@ -246,7 +244,8 @@ class Standalone(Service):
 
     async def _serve(self, engine: Engine, clock: Clock) -> None:
         settings = self.settings
-        access = AccessLog(os.path.join(settings.storage_root, "access.log"))
+        assert settings.access_log is not None
+        access = AccessLog(settings.access_log)
         self._undo.append(access.close)
         flushing = Repeated(clock, 1.0, _later(access.flush), self._entropy, self._log)
         flushing.start()
@@ -254,28 +253,17 @@ class Standalone(Service):
         api = Api(
             engine.store, clock, access.write, require_digest=settings.require_digest
         )
-        site = StreamingSite(api, clock, self._entropy)
-        address = settings.listen
-        try:
-            port = self._reactor.listenTCP(
-                address.port, site, BACKLOG, interface=address.host
-            )
-        except CannotListenError as error:
-            raise StartError(
-                f"listen {address} cannot be used ({error.socketError.strerror}): "
-                "allowed is a free address of this machine"
-            ) from error
-        self.port = port
-
-        async def close() -> None:
-            site.stop_accepting()
-            await port.stopListening()
-            await site.drain(GRACE)
-
-        self._undo.append(close)
-        host = port.getHost()
-        shown = f"[{host.host}]" if ":" in host.host else host.host
-        _say(f"{ROLE} ready on http://{shown}:{host.port}")
+        serving = Serving(
+            self._reactor,
+            settings.listen,
+            api,
+            clock,
+            self._entropy,
+            self._certificates.server(mutual=False),
+        )
+        self.port = serving.port
+        self._undo.append(serving.stop)
+        say(f"{ROLE} ready on {serving.url}")
 
 
 async def _call(undo: Callable[[], Any]) -> None:
@@ -291,18 +279,12 @@ def _later(work: Callable[[], None]) -> Callable[[], Any]:
     return run
 
 
-def _say(line: str) -> None:
-    """To standard output, whatever the log goes to."""
-    if sys.__stdout__ is not None:
-        print(line, file=sys.__stdout__, flush=True)
-
-
 def makeService(options: RoleOptions) -> Standalone:
     """The service that the options describe. Raises StartError."""
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd till now
 
     settings = options.settings
-    root = settings.storage_root
+    root = settings.root
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:

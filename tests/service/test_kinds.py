@@ -13,7 +13,12 @@ ANY_KIND: st.SearchStrategy[kinds.Kind] = st.sampled_from(
     [
         kinds.Listen(),
         kinds.Path(),
-        kinds.Metadata(),
+        kinds.Metadata(("a", "b")),
+        kinds.Label(),
+        kinds.Url(),
+        kinds.broker(),
+        kinds.search_server(),
+        kinds.Several(kinds.Label()),
         kinds.Switch(),
         kinds.Choice(("a", "b")),
         kinds.Count(1, 9),
@@ -127,17 +132,98 @@ class OtherKindsTests(SynchronousTestCase):
 
     def test_metadata(self) -> None:
         """The word alone leaves the path open; another scheme or no path is refused."""
-        kind = kinds.Metadata()
+        kind = kinds.Metadata(("sqlite",))
         self.assertIsNone(kind.read("sqlite"))
         self.assertEqual(kind.read("sqlite:/a:b"), "/a:b")
         for raw in ("", "sqlite:", "elastic", "SQLITE", "sqlite\n"):
             self.assertRaises(ValueError, kind.read, raw)
+        kind = kinds.Metadata(("elastic",))
+        self.assertIsNone(kind.read("elastic"))
+        self.assertRaises(ValueError, kind.read, "sqlite")
+        self.assertEqual(kind.allowed, "elastic or sqlite:PATH")
 
     def test_path(self) -> None:
         """A path is anything that can be printed and is not empty."""
         self.assertEqual(kinds.Path().read("./a b"), "./a b")
         self.assertRaises(ValueError, kinds.Path().read, "")
         self.assertRaises(ValueError, kinds.Path().read, "a\0b")
+
+    def test_label(self) -> None:
+        """A short printable text, without white space around it."""
+        self.assertEqual(kinds.Label().read(" rack 4 "), "rack 4")
+        self.assertEqual(kinds.Label().read("é" * 64), "é" * 64)
+        for raw in ("", " ", "a" * 65, "a\nb", "a\0", 1, None):
+            self.assertRaises(ValueError, kinds.Label().read, raw)
+
+    def test_several(self) -> None:
+        """Commas separate in text; lists are taken as they are; none is not enough."""
+        kind = kinds.Several(kinds.Label())
+        self.assertEqual(kind.read("a, b ,a"), ("a", "b", "a"))
+        self.assertEqual(kind.read(["a,b", "c"]), ("a,b", "c"))
+        for raw in ("", ",", "a,", "a,,b", [], [1], [["a"]], {"a": 1}, 1, None):
+            self.assertRaises(ValueError, kind.read, raw)
+
+
+class UrlTests(SynchronousTestCase):
+    """Where services and servers are."""
+
+    def test_services(self) -> None:
+        """Scheme, host and port, no more; written in one way."""
+        read = kinds.Url().read
+        self.assertEqual(read("http://127.0.0.1:8081"), "http://127.0.0.1:8081")
+        self.assertEqual(read("HTTPS://Node-1.example:1/"), "https://node-1.example:1")
+        self.assertEqual(read("http://[FE80::1]:65535"), "http://[fe80::1]:65535")
+        for text in (
+            "",
+            "node:8081",
+            "http://node",
+            "http://node:0",
+            "http://node:65536",
+            "http://:80",
+            "http://u:p@node:80",
+            "http://node:80/x",
+            "http://node:80?x",
+            "ftp://node:80",
+            "http://node:80\n",
+        ):
+            self.assertRaises(ValueError, read, text)
+
+    def test_brokers(self) -> None:
+        """URLs of amqp and amqps, as they are given."""
+        read = kinds.broker().read
+        for text in (
+            "amqp://host",
+            "amqp://guest:guest@127.0.0.1:5672/",
+            "amqps://u:p%40ss@[::1]:5671/a%2Fb",
+        ):
+            self.assertEqual(read(text), text)
+        for text in (
+            "",
+            "host:5672",
+            "http://host",
+            "amqp://",
+            "amqp://:5672",
+            "amqp://host:0",
+            "amqp://host:65536",
+            "amqp://host:x",
+            "amqp://host/v?x=1",
+            "amqp://host/v#x",
+            "amqp://ho st",
+            "amqp://hôst",
+            "amqp://host\n",
+            "amqp://[::1",
+        ):
+            self.assertRaises(ValueError, read, text)
+
+    def test_search_servers(self) -> None:
+        """host:port is short for a URL."""
+        read = kinds.search_server().read
+        self.assertEqual(read("host:9200"), "http://host:9200")
+        self.assertEqual(read("u:p@host:9200"), "http://u:p@host:9200")
+        self.assertEqual(read("[::1]:9200"), "http://[::1]:9200")
+        self.assertEqual(read("https://u:p@host/x"), "https://u:p@host/x")
+        for text in ("", "amqp://host", "host:x", "host:1?a", ":9200", "http://"):
+            self.assertRaises(ValueError, read, text)
 
     @settings(deadline=None, max_examples=150)
     @given(

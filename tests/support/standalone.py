@@ -92,7 +92,7 @@ class StandaloneCase(TestCase):
         more = {key.replace("_", "-"): value for key, value in options.items()}
         settings = resolve("standalone", {**given, **self.options, **more}, {})
         ready: Deferred[None] = Deferred()
-        self.patch(standalone, "_say", lambda _: ready.callback(None))
+        self.patch(standalone, "say", lambda _: ready.callback(None))
 
         def fail(_: object, line: str) -> None:
             ready.errback(StartError(line))
