@@ -92,11 +92,13 @@ class Announcer:
         if not self._speaking:
             self._bus.subscribe(DATA_TOPIC, self._asked)
             self._speaking = True
+        self._bus.on_up(self._came_up)
         await self.announce()
         self._period.start()
 
     async def stop(self) -> None:
         """Fall silent."""
+        self._speaking = False
         await self._period.stop()
         await self._tasks.stop()
 
@@ -106,6 +108,10 @@ class Announcer:
             await self._bus.publish(API_TOPIC, self._signer.seal(self._beat()))
         except BusUnavailable:
             self._log.debug("heartbeat not sent: the bus is away")
+
+    def _came_up(self, _: float) -> None:
+        if self._speaking:
+            self._tasks.spawn("announcing", self.announce)
 
     def _asked(self, body: bytes, reply_to: str) -> None:
         message = self._open(body)

@@ -40,7 +40,7 @@ class DataMember:
         self.place = url
         self._zone = zone
         self._seq = 0
-        self._told = (node.boot, node.state)
+        self._told = self._news()
         log = Logger()
 
         def repeated(every: float, work: Callable[[], Awaitable[object]]) -> Repeated:
@@ -56,9 +56,12 @@ class DataMember:
         )
         self._watch = repeated(WATCH, self._look)
 
+    async def claim(self) -> None:
+        """Wait for the bus, and see that nobody else is this node. Raises Refused."""
+        await self._announcer.claim(self._clock)
+
     async def start(self) -> None:
-        """Join the bus; heartbeats and answers begin."""
-        await self.bus.start()
+        """Heartbeats and answers begin; the bus is started by who owns it."""
         await self._announcer.start()
         self._watch.start()
 
@@ -66,17 +69,21 @@ class DataMember:
         """Fall silent."""
         await self._watch.stop()
         await self._announcer.stop()
-        await self.bus.stop()
 
     async def _look(self) -> None:
         await self.node.check_root()
-        if (self.node.boot, self.node.state) != self._told:
+        if self._news() != self._told:
             await self._announcer.announce()
+
+    def _news(self) -> tuple[object, ...]:
+        """What the others should know at once when it changes."""
+        node = self.node
+        return node.boot, node.state, node.cluster, node.epoch
 
     def _beat(self) -> Heartbeat:
         self._seq += 1
         node = self.node
-        self._told = (node.boot, node.state)
+        self._told = self._news()
         return Heartbeat(
             node=node.node_id,
             boot=node.boot,

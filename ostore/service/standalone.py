@@ -128,6 +128,8 @@ class Standalone(Service):
         self._undo.append(ours.stop)
         self._undo.append(engine.cluster.stop)
         for member in serving:
+            await member.bus.start()
+            self._undo.append(member.bus.stop)
             self._undo.append(member.stop)
             await member.start()
         await engine.cluster.start()

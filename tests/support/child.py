@@ -1,4 +1,4 @@
-"""`twistd -n ostore-standalone` as a real process, which can be killed."""
+"""A service of ostore as a real process, which can be killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import IO
 
 CHECKOUT = Path(__file__).parents[2]
 READY = re.compile(
-    r"^ostore-standalone ready on http://127\.0\.0\.1:(\d+)$", re.MULTILINE
+    r"^ostore-(?:standalone|api|data) ready on https?://(?:127\.0\.0\.1|localhost):(\d+)"
+    r"(?: node ([0-9a-f]{32}))?$",
+    re.MULTILINE,
 )
 TWISTD = "from twisted.scripts.twistd import run; run()"
 PATIENCE = 60.0
@@ -29,7 +31,7 @@ class Unexpected(AssertionError):
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of ostore, and with `extra`."""
-    ours = {"LISTEN_ADDRESS", "STORAGE_ROOT"}
+    ours = {"LISTEN_ADDRESS", "STORAGE_ROOT", "RABBITMQ_SERVER", "ES_SERVER"}
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -50,7 +52,9 @@ class Child:
         *words: str,
         environ: Mapping[str, str] | None = None,
         name: str = "child",
+        role: str = "ostore-standalone",
     ) -> None:
+        self._role = role
         folder.mkdir(parents=True, exist_ok=True)
         self._out = folder / f"{name}.out"
         self._err = folder / f"{name}.err"
@@ -72,7 +76,7 @@ class Child:
                 TWISTD,
                 "-n",
                 "--pidfile=",
-                "ostore-standalone",
+                self._role,
                 *words,
             ],
             cwd=folder,
@@ -109,6 +113,22 @@ class Child:
         if found is None:
             raise self._unexpected("it ended before it was ready")
         return int(found[1])
+
+    def nodes(self, count: int = 1) -> list[tuple[int, str]]:
+        """Wait for the ready lines of so many nodes; gives ports and node ids."""
+
+        def said() -> bool:
+            return len(READY.findall(self.stdout)) >= count or self.status is not None
+
+        self._until(said, f"{count} ready lines")
+        found = READY.findall(self.stdout)
+        if len(found) < count:
+            raise self._unexpected("it ended before it was ready")
+        return [(int(port), node) for port, node in found]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send any signal to the process alone."""
+        self._process.send_signal(number)
 
     def ended(self) -> int:
         """Wait for its end; gives the exit status."""

@@ -344,6 +344,7 @@ class EngineCase(SynchronousTestCase):
             zone=place,
         )
         rig.member._announcer._store = rig.watched  # type: ignore[assignment]  # as above
+        self.run_(rig.mouth.start())
         self.run_(rig.member.start())
         self.nodes.add(rig.id, rig.watched, place)  # type: ignore[arg-type]  # so does this
         self.rigs.append(rig)
@@ -363,6 +364,7 @@ class EngineCase(SynchronousTestCase):
         self.run_(self.engine.cluster.stop())
         for rig in self.rigs:
             self.run_(rig.member.stop())
+            self.run_(rig.mouth.stop())
         self.run_(self.voice.stop())
         self.run_(self.metadata.inner.stop())
         for rig in self.rigs:

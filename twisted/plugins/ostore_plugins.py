@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from twisted.application.service import IServiceMaker
 from twisted.plugin import IPlugin
@@ -15,29 +16,45 @@ if TYPE_CHECKING:
 
 
 @implementer(IPlugin, IServiceMaker)
-class Standalone:
-    """`twistd ostore-standalone`; a service that cannot be made ends in one line."""
+class Role:
+    """`twistd {tapname}`; a service that cannot be made ends in one line."""
 
-    tapname = "ostore-standalone"
-    description = "An object store in one process: the api and six data nodes."
+    def __init__(self, tapname: str, description: str, module: str) -> None:
+        """`module` is the one of ostore.service that makes the service."""
+        self.tapname = tapname
+        self.description = description
+        self._module = f"ostore.service.{module}"
 
     def options(self) -> RoleOptions:
         """Read the command line."""
-        from ostore.service.options import StandaloneOptions
-
-        return StandaloneOptions()  # type: ignore[no-untyped-call] # Twisted has none
+        made = import_module(self._module).Options()
+        return cast("RoleOptions", made)
 
     def makeService(self, options: RoleOptions) -> IService:
         """Make the service that the options describe."""
         from ostore.service.console import never_wait_for_readers
         from ostore.service.failing import StartError
-        from ostore.service.standalone import makeService
 
         never_wait_for_readers()
         try:
-            return makeService(options)
+            made = import_module(self._module).makeService(options)
         except StartError as error:
             raise SystemExit(f"{self.tapname}: {error}") from None
+        return cast("IService", made)
 
 
-standalone = Standalone()
+standalone = Role(
+    "ostore-standalone",
+    "An object store in one process: the api and six data nodes.",
+    "standalone",
+)
+api = Role(
+    "ostore-api",
+    "The HTTP api of an object store: one of any number of equals.",
+    "api",
+)
+data = Role(
+    "ostore-data",
+    "The data nodes of one machine: one for each storage root.",
+    "data",
+)
