@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import ParamSpec, TypeVar, cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
@@ -28,6 +30,9 @@ from tests.contracts.shards import Sample
 from tests.support.http import Answer, Connection, connect
 from tests.web.serving import MOST_TURNS, reactor, timers
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 SECRET = b"the secret of this test's cluster, long enough"
 
 
@@ -39,6 +44,42 @@ def stream(frames: Sequence[Frame]) -> bytes:
 def headers_of(frames: Sequence[Frame]) -> bytes:
     """What the digest of a framed body is over."""
     return b"".join(frame.header() for frame in frames)
+
+
+class StalledWorkers:
+    """Workers that a test can hold up; `waiting` counts what they were given since."""
+
+    def __init__(self, inner: Workers) -> None:
+        self.waiting = 0
+        self._inner = inner
+        self._gate: Deferred[None] | None = None
+
+    def stall(self) -> None:
+        """Begin nothing from now on."""
+        self._gate = Deferred()
+
+    def go_on(self) -> None:
+        """Begin what has piled up, and all that comes."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.callback(None)
+
+    def start(self) -> None:
+        """Make ready."""
+        self._inner.start()
+
+    def stop(self) -> None:
+        """Finish what is queued."""
+        self._inner.stop()
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` gives, once nothing holds it up."""
+        if self._gate is not None:
+            self.waiting += 1
+            waiting: Deferred[None] = Deferred()
+            _ = self._gate.addBoth(lambda _: waiting.callback(None))
+            await waiting
+        return await self._inner.run(work, *args, **kwargs)
 
 
 class ServedNode(TestCase):
@@ -210,14 +251,20 @@ class ServedNode(TestCase):
             if path.is_file() and path.name != "lock"
         }
 
-    async def turns(self, count: int) -> None:
-        """Let the reactor go round so often."""
-        for _ in range(count):
-            await self.clock.sleep(0)
+    def open_below(self) -> list[str]:
+        """Paths below the root that this process has open, but for the lock."""
+        found = []
+        for each in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(each.readlink()))
+        return [
+            path
+            for path in found
+            if path.startswith(f"{self.root}/") and not path.endswith("/lock")
+        ]
 
-    async def until(self, holds: object) -> None:
-        """Wait until `holds()`; fails when it does not within MOST_TURNS."""
-        assert callable(holds)
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until it holds; fails when it does not within MOST_TURNS."""
         for _ in range(MOST_TURNS):
             if holds():
                 return
