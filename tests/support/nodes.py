@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.address import IPv4Address
@@ -84,6 +84,7 @@ class ServedNode:
         self._listening: IListeningPort = reactor.listenTCP(
             0, self.site, interface="127.0.0.1"
         )
+        self._hung: list[Any] = []
         self.port = cast("IPv4Address", self._listening.getHost()).port
 
     @property
@@ -96,12 +97,47 @@ class ServedNode:
         """What its heartbeats say."""
         return f"http://{self.host}"
 
+    def hang(self) -> None:
+        """Neither accept, read nor write any more, like a process that was stopped."""
+        self._hung = [self._listening, *(c.transport for c in self.site.connections)]
+        for each in self._hung:
+            each.stopReading()
+            each.startReading = _nothing
+            if each is not self._listening:
+                each.stopWriting()
+                each.startWriting = _nothing
+
+    def go_on(self) -> None:
+        """Undo hang()."""
+        hung, self._hung = self._hung, []
+        for each in hung:
+            del each.startReading
+            if not each.disconnected:
+                each.startReading()
+            if each is not self._listening:
+                del each.startWriting
+                if not each.disconnected:
+                    each.startWriting()
+
+    async def die(self) -> None:
+        """Listen no longer, and cut every connection."""
+        stopped = self._listening.stopListening()
+        if stopped is not None:
+            await stopped
+        for channel in list(self.site.connections):
+            channel.abort()
+
     async def stop(self) -> None:
         """Stop listening, and cut what is connected."""
+        self.go_on()
         stopped = self._listening.stopListening()
         if stopped is not None:
             await stopped
         await self.site.drain(0.1)
+
+
+def _nothing() -> None:
+    """What a hanging transport does."""
 
 
 def http_nodes(

@@ -84,7 +84,7 @@ class HttpNodes:
         return self._known(node).peer.address.place
 
     async def adopt(self, node: str, facts: ClusterFacts) -> None:
-        """Tell a node which cluster it belongs to. Raises Refused, NodeUnreachable."""
+        """Tell a node which cluster it belongs to. Raises ShardRefused when it is of another."""
         target = f"/cluster-id?id={checked_id(facts.id)}&epoch={facts.epoch}"
         await self._known(node).peer.ask(Ask("POST", target, repeatable=True))
 
