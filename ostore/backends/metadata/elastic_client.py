@@ -150,7 +150,8 @@ class Client:
                 pause = self._after(host, failed, attempt, idempotent)
                 if self._clock.monotonic() + pause >= deadline:
                     break
-                await self._clock.sleep(pause)
+                if pause:
+                    await self._clock.sleep(pause)
             raise SearchFailed("search servers are overloaded")  # the deadline came
         finally:
             self._free.release()

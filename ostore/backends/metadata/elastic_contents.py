@@ -29,6 +29,7 @@ TOGETHER = 16
 """So many names or contents are asked about at once."""
 
 _PAGE = 1000
+_VALUES = 10_000
 _CURSORS = 4096
 
 
@@ -46,10 +47,16 @@ class Contents:
 
     async def hashes(self, after: str, limit: int) -> list[str]:
         """Distinct hashes behind `after`, ascending; also those of left archives."""
-        if limit <= 0:
-            return []
+        found: list[str] = []
         await self._pages.refresh()
-        return await self._pages.values([], "hashes", after, min(limit, MARKS))
+        while len(found) < limit:
+            size = min(limit - len(found), _VALUES)
+            page = await self._pages.values([], "hashes", after, size)
+            found += page
+            if len(page) < size:
+                break
+            after = page[-1]
+        return found
 
     async def content(self, hash: str) -> Version | None:
         """Any version that refers to this content."""

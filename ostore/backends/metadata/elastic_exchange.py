@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import attrs
 import treq.client
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError
@@ -32,7 +34,6 @@ LONGEST = 64 * 1024 * 1024
 _CONNECT = 3.0
 _IDLE = 25
 _PER_HOST = 16
-_END = b"-----END CERTIFICATE-----"
 
 
 class Failed(Exception):
@@ -109,7 +110,7 @@ class Exchange:
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - Agent's errors have no one parent
-            _explain(host, error)
+            _explain(error)
         body = Download(response, LONGEST)
         try:
             return Answer(response.code, _object(await body.read_all()))
@@ -119,23 +120,25 @@ class Exchange:
             body.close()
 
 
-def _explain(host: Host, error: Exception) -> NoReturn:
-    if isinstance(error, ResponseNeverReceived | ResponseFailed):
-        _explain_tls(host, error)
+def _explain(error: Exception) -> NoReturn:
+    _explain_tls(error)
     if isinstance(error, ConnectError | DNSLookupError):
         raise Failed(_short(error), sent=False, blame=True) from None
-    if isinstance(error, ResponseNeverReceived):
+    garbage = isinstance(error, ResponseFailed) and not isinstance(
+        error, ResponseNeverReceived
+    )
+    if hasattr(error, "reasons") and not garbage:
         # So ends a kept connection that the server closed meanwhile, too.
         raise Failed("the connection was lost", sent=True) from None
     raise Failed(_short(error), sent=True, blame=True) from None
 
 
-def _explain_tls(host: Host, error: Exception) -> None:
+def _explain_tls(error: Exception) -> None:
     """Raise Failed when it is a handshake's failure: nothing was sent then."""
     for reason in getattr(error, "reasons", ()):
         cause = reason.value if isinstance(reason, Failure) else reason
         if isinstance(cause, VerificationError):
-            seen = "its certificate is not for that host"
+            seen = "its certificate is for another host"
             raise Failed(seen, sent=False, blame=True, final=True)
         if isinstance(cause, TLSError):
             told = ", ".join(str(part[-1]) for part in (cause.args or ((),))[0] if part)
@@ -162,11 +165,9 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 def _trust(pem: bytes) -> Any:
-    blocks = [block + _END for block in pem.split(_END)[:-1]]
     try:
-        found = [Certificate.loadPEM(block) for block in blocks]
-    except (TLSError, ValueError):
-        found = []
-    if not found:
-        raise Malformed("the CA file holds no PEM certificate that can be read")
+        parsed = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise Malformed("the CA file must hold PEM certificates") from None
+    found = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in parsed]
     return trustRootFromCertificates(found)  # type: ignore[no-untyped-call]  # as Twisted leaves it
