@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tests.support.authority import Authority
 
+STRANGE = "127.0.0.2"
+"""Where it speaks TLS as well, though its certificate is not for it."""
 HOME = Path("/usr/lib/rabbitmq/bin")
 """Its scripts here do not insist on a certain user, as those in sbin do."""
 PATIENCE = 120.0
@@ -163,6 +165,7 @@ class RabbitMQ:
                 (
                     f"listeners.tcp.1 = 127.0.0.1:{self.port}",
                     f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
+                    f"listeners.ssl.2 = {STRANGE}:{self.tls_port}",
                     "num_acceptors.tcp = 2",
                     "num_acceptors.ssl = 2",
                     f"ssl_options.cacertfile = {self.folder}/ca.pem",
