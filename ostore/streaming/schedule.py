@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ostore.model.errors import OstoreError
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 
@@ -19,8 +20,8 @@ JITTER = 0.1
 class Repeated:
     """Runs `work` every `interval` seconds, counted from the end of the run before.
 
-    Owned by a service that calls `start` and `stop`. A failing run is logged and
-    counted. Runs never overlap. `last_started`, `last_ended` and `next_due` are seconds
+    Owned by a service that calls `start` and `stop`. A failing run is counted and
+    logged, with a traceback where it is a defect. Runs never overlap. `last_started`, `last_ended` and `next_due` are seconds
     since 1970, None where there is nothing to say.
     """
 
@@ -95,6 +96,9 @@ class Repeated:
         except CancelledError:
             if self._active:
                 self.failures += 1
+        except OstoreError as error:
+            self.failures += 1
+            self._log.warn("{what}: {error}", what=self._what, error=error)
         except Exception:  # noqa: BLE001 - the next run may do better
             self.failures += 1
             failure = Failure()  # type: ignore[no-untyped-call]  # Twisted's

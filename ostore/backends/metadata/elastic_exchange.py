@@ -21,6 +21,7 @@ from twisted.web.client import (
     HTTPConnectionPool,
     ResponseFailed,
     ResponseNeverReceived,
+    _HTTP11ClientFactory,
 )
 from twisted.web.http_headers import Headers
 
@@ -68,6 +69,12 @@ class Answer:
     body: dict[str, Any] | None
 
 
+class _Quiet(_HTTP11ClientFactory):
+    """Makes connections without a line in the log for each."""
+
+    noisy = False
+
+
 class Exchange:
     """Owns the connections: kept alive, at most 16 idle ones a host, until `close`.
 
@@ -82,6 +89,7 @@ class Exchange:
         self._pool.maxPersistentPerHost = _PER_HOST
         self._pool.cachedConnectionTimeout = _IDLE
         self._pool.retryAutomatically = False
+        self._pool._factory = _Quiet  # noqa: SLF001 - its only way to say less
         agent = Agent(reactor, policy, connectTimeout=_CONNECT, pool=self._pool)  # type: ignore[no-untyped-call]  # as Twisted leaves it
         self._treq = treq.client.HTTPClient(agent)
 
