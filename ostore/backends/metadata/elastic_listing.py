@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 import attrs
 
@@ -27,20 +26,35 @@ _HEADS = 200
 """The most whole heads that one search gives."""
 
 
+_BOUND = 900
+"""Bytes of a range's bounds: older servers fail over 1,000."""
+_BEHIND_ALL = "\U0010ffff" * 257
+"""More bytes than a name may have, none of them surpassed."""
+
+
 @attrs.frozen
 class _Asked:
     bucket: str
     prefix: str
     delimiter: str
 
-    def names(self, low: str) -> Filter:
-        """Those behind the prefix, from `low` on."""
-        end = successor(self.prefix)
+    def near(self, low: str) -> Filter:
+        """Names behind the prefix from `low` on, and perhaps some around these."""
         return between(
             "key",
-            key_of(self.bucket, low),
-            f"{self.bucket}\1" if end is None else key_of(self.bucket, end),
+            _cut(key_of(self.bucket, low)),
+            successor(_cut(key_of(self.bucket, self.prefix))),
         )
+
+    def before(self, low: str) -> str | None:
+        """A key behind those of all names below `low`, and before that of `low`."""
+        if not low:
+            return None
+        code = ord(low[-1])
+        if code == 0:
+            return key_of(self.bucket, low[:-1])
+        below = 0xD7FF if code == 0xE000 else code - 1
+        return key_of(self.bucket, low[:-1] + chr(below) + _BEHIND_ALL)
 
 
 class Listing:
@@ -78,12 +92,13 @@ class Listing:
     ) -> list[Version | str]:
         """Entries from `low` on: names in this folder, and folders in it."""
         prefix = asked.prefix
-        names = [term("live", True), asked.names(low)]
         folder = prefix[: prefix.rfind("/") + 1]
         depth = f"{prefix.count('/') + 1:04x}"
+        names = [term("live", True), asked.near(low)]
         values = start(self._pages.values(names, "parents", depth + low, count))
         try:
-            items = await self._items([term("folder", folder), *names], count)
+            inside = term("folder", folder)
+            items, _ = await self._items(asked, low, count, inside)
         except BaseException:
             _ = values.addErrback(lambda _: None)
             values.cancel()
@@ -103,20 +118,30 @@ class Listing:
         passed: str | None = None
         while low is not None and len(found) < count:
             size = count - len(found)
-            page = await self._items([term("live", True), asked.names(low)], size)
+            page, ended = await self._items(asked, low, size)
             for one in page:
                 if passed is not None and one.name.startswith(passed):
                     continue
                 passed = rolled_up(one.name, asked.prefix, asked.delimiter)
                 found.append(one if passed is None else passed)
-            if len(page) < size:
+            if ended:
                 break
             low = successor(passed) if passed is not None else page[-1].name + "\0"
         return found
 
-    async def _items(self, filters: Sequence[Filter], size: int) -> list[Version]:
-        hits = await self._pages.hits(filters, LATEST_FIELDS, "key", None, size)
-        return [latest_of(hit) for hit in hits]
+    async def _items(
+        self, asked: _Asked, low: str, size: int, *filters: Filter
+    ) -> tuple[list[Version], bool]:
+        """Live names behind the prefix from `low` on; and whether these are the last."""
+        hits = await self._pages.hits(
+            [term("live", True), asked.near(low), *filters],
+            LATEST_FIELDS,
+            "key",
+            asked.before(low),
+            size,
+        )
+        names = [hit for hit in hits if hit["name"].startswith(asked.prefix)]
+        return [latest_of(hit) for hit in names], len(names) < size
 
     async def all_versions(
         self, bucket: str, name: str, number: int, limit: int
@@ -155,6 +180,11 @@ class Listing:
             return await self._names.versions_in(head, 0, limit)
         except Gone:
             return await self.versions_of(head.bucket, head.name, 0, limit)
+
+
+def _cut(key: str) -> str:
+    """The key, or the beginning of a long one, which is not greater."""
+    return key.encode()[:_BOUND].decode(errors="ignore")
 
 
 def _text(entry: Version | str) -> str:

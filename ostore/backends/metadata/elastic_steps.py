@@ -25,14 +25,14 @@ class Add:
     _sent: int | None = attrs.field(default=None, init=False)
 
     async def plan(self, head: Head) -> Plan[Version]:
-        """Raises NotFound, AlreadyExists, ConditionFailed."""
+        """Raises NotFound, AlreadyExists, ConditionFailed, OutcomeUnknown."""
         made = await self.names.by_put_id_in(head, self.new.put_id)
-        if made is not None:
-            return Plan(made)
         if self._sent is not None and head.high >= self._sent:
             if await self.names.version_in(head, self._sent) is None:
                 raise OutcomeUnknown("the write may have happened, and been removed")
-            self._sent = None  # another write took the number
+            self._sent = None  # the number stands: it is this write's, or another's
+        if made is not None:
+            return Plan(made)
         longer, version = heads.append(head, self.new, int(self.wall() * 1000))
         return Plan(version, await _settled(self.names, longer, self.new_id))
 
@@ -51,7 +51,10 @@ class Purge:
     _sent: bool = attrs.field(default=False, init=False)
 
     async def plan(self, head: Head) -> Plan[bool]:
-        """Take it out of the head, or put a shorter archive in the place of its own."""
+        """Take it out of the head, or put a shorter archive in the place of its own.
+
+        Raises OutcomeUnknown.
+        """
         if head.version(self.number) is not None:
             shorter = heads.purge(head, self.number)
             return Plan(True, await _settled(self.names, shorter, self.new_id))
@@ -62,7 +65,9 @@ class Purge:
             if len(left) < len(held):
                 change = heads.rewrite(head, archive, left, self.new_id())
                 return Plan(True, change)
-        return Plan(self._sent)
+        if self._sent:
+            raise OutcomeUnknown("the version is gone; another may have removed it")
+        return Plan(False)
 
     def sent(self, head: Head) -> None:
         """It may be gone because of us."""
