@@ -16,11 +16,12 @@ from ostore.model.messages import Signer
 from ostore.service.accesslog import AccessLog
 from ostore.service.entropy import Entropy
 from ostore.service.failing import StartError, fail_start
+from ostore.service.falling import GRACE, undo_all
 from ostore.service.settings import Settings
 from ostore.service.tls import Certificates
 from ostore.streaming.clock import Clock
 from ostore.streaming.schedule import Repeated
-from ostore.streaming.tasks import gather, start
+from ostore.streaming.tasks import start
 
 
 class Process(Service):
@@ -110,13 +111,4 @@ class Process(Service):
         if starting is not None:
             starting.cancel()
             await starting
-        while self._undo:
-            outcome = (await gather([_call(self._undo.pop())]))[0]
-            if isinstance(outcome, Exception):
-                self._log.error("while stopping: {error}", error=outcome)
-
-
-async def _call(undo: Callable[[], Any]) -> None:
-    outcome = undo()
-    if outcome is not None:
-        await outcome
+        await undo_all(self._undo, self.clock, self._log, GRACE)

@@ -10,11 +10,12 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
 from ostore.service.failing import StartError
+from ostore.service.falling import GRACE, LEAST
 from ostore.service.kinds import Address
 from ostore.streaming.clock import Clock
 from ostore.streaming.site import Handle, StreamingSite
 
-GRACE = 30.0
+REQUESTS = GRACE - LEAST
 """Seconds that requests under way have at the stop."""
 BACKLOG = 1024
 
@@ -60,7 +61,7 @@ class Serving:
         self._site.stop_accepting()
         if (closing := self.port.stopListening()) is not None:
             await closing
-        await self._site.drain(GRACE)
+        await self._site.drain(REQUESTS)
 
 
 def say(line: str) -> None:

@@ -30,6 +30,7 @@ from ostore.service.accesslog import AccessLog
 from ostore.service.assembly import Engine, assemble
 from ostore.service.entropy import Entropy
 from ostore.service.failing import StartError, fail_start
+from ostore.service.falling import GRACE, undo_all
 from ostore.service.member import DataMember
 from ostore.service.options import RoleOptions, StandaloneOptions
 from ostore.service.secret import read_or_make
@@ -39,7 +40,7 @@ from ostore.service.tls import Certificates
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import ThreadWorkers
 from ostore.streaming.schedule import Repeated
-from ostore.streaming.tasks import gather, start
+from ostore.streaming.tasks import start
 from ostore.web.api.root import Api
 
 ROLE = "ostore-standalone"
@@ -67,6 +68,7 @@ class Standalone(Service):
         self._certificates = Certificates(settings)
         self._entropy = Entropy()
         self._reactor = reactor
+        self._clock = Clock(reactor, time.monotonic, time.time)
         self._log = Logger()
         self._undo: list[Callable[[], Any]] = []
         self._starting: Deferred[None] | None = None
@@ -98,14 +100,11 @@ class Standalone(Service):
         if starting is not None:
             starting.cancel()
             await starting
-        while self._undo:
-            outcome = (await gather([_call(self._undo.pop())]))[0]
-            if isinstance(outcome, Exception):
-                self._log.error("while stopping: {error}", error=outcome)
+        await undo_all(self._undo, self._clock, self._log, GRACE)
 
     async def _rise(self) -> None:
         settings, entropy = self.settings, self._entropy
-        clock = Clock(self._reactor, time.monotonic, time.time)
+        clock = self._clock
         signer = Signer(self._keys)
         self._lock()
         bus, nodes = MemoryBus(clock), LocalNodes()
@@ -266,12 +265,6 @@ class Standalone(Service):
         self.port = serving.port
         self._undo.append(serving.stop)
         say(f"{ROLE} ready on {serving.url}")
-
-
-async def _call(undo: Callable[[], Any]) -> None:
-    outcome = undo()
-    if outcome is not None:
-        await outcome
 
 
 def _later(work: Callable[[], None]) -> Callable[[], Any]:

@@ -8,7 +8,8 @@ from itertools import cycle
 from typing import ClassVar
 
 from ostore.engine import intake
-from ostore.service import standalone
+from ostore.service import falling, serving, standalone
+from ostore.streaming import pools
 from tests.support.faults import FaultyFiles
 from tests.support.http import Answer
 from tests.support.standalone import NODES, StandaloneCase, some_bytes
@@ -243,6 +244,20 @@ class LaggardTests(FaultCase):
         await self.until(lambda: self.marks() == 0, "no marks")
         for content in CONTENTS.values():
             self.assertEqual(len(self.shards(content)), 6)
+
+    async def test_stop(self) -> None:
+        """The stop leaves behind what hangs, in a write or in a look at the disk."""
+        self.patch(standalone, "GRACE", 0.3)
+        self.patch(serving, "REQUESTS", 0.1)
+        self.patch(falling, "LEAST", 0.1)
+        self.patch(pools, "PATIENCE", 0.1)
+        self.hang("fsync", 3)
+        self.assertEqual((await self.send("small")).status, 200)
+        self.hang("stat", 4)
+        await self.until(lambda: self.files[4].held, "a look that hangs")
+        await self.fall()
+        for node in (3, 4):
+            self.assertGreater(self.files[node].held, 0)
 
     async def test_two(self) -> None:
         """Two that hang are one too many: a 503 in the end, and no version."""

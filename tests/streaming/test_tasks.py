@@ -8,10 +8,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from ostore.streaming import pools
 from ostore.streaming.clock import TimedOut
 from ostore.streaming.pools import InlineWorkers, ThreadWorkers
 from ostore.streaming.tasks import Tasks, gather, start
-from tests.streaming.wire import fake_clock, reactor
+from tests.streaming.wire import REAL, fake_clock, reactor
 
 
 class GatherTests(SynchronousTestCase):
@@ -147,6 +148,31 @@ class WorkersTests(TestCase):
         self.assertEqual(await workers.run(int, "ff", base=16), 255)
         with self.assertRaises(ValueError):
             await workers.run(int, "no")
+
+    async def test_a_thread_that_hangs(self) -> None:
+        """The stop leaves it behind, and the process does not wait for it."""
+        self.patch(pools, "PATIENCE", 0.05)
+        workers = ThreadWorkers(reactor, 2, "test")
+        workers.start()
+        begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        hanging: list[threading.Thread] = []
+
+        def hang() -> None:
+            hanging.append(threading.current_thread())
+            begun.set()
+            go.wait(20)
+            ended.set()
+
+        _ = start(workers.run(hang))
+        while not begun.is_set():
+            await REAL.sleep(0)
+        workers.stop()
+        self.assertFalse(ended.is_set())
+        self.assertTrue(all(thread.daemon for thread in hanging))
+        go.set()
+        while not ended.is_set():
+            await REAL.sleep(0)
 
     async def test_inline(self) -> None:
         """The test double runs it here and now."""

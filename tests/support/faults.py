@@ -21,13 +21,14 @@ class FaultyFiles(Files):
     """The files of one node; the test says what fails and what hangs.
 
     `errors` maps the name of an operation to an errno; `*` stands for all that have
-    none of their own. `failed` counts those, `hanging` tells that one is held up. On
-    a `full` disk no file grows.
+    none of their own. `failed` counts those, `hanging` tells that one is or was held up,
+    and `held` how many are. On a `full` disk no file grows.
     """
 
     def __init__(self) -> None:
         self.errors: dict[str, int] = {}
         self.failed = 0
+        self.held = 0
         self.full = False
         self.hanging = Event()
         self._held: frozenset[str] = frozenset()
@@ -45,7 +46,9 @@ class FaultyFiles(Files):
     def _do(self, operation: str) -> None:
         if operation in self._held:
             self.hanging.set()
+            self.held += 1
             self._go.wait(PATIENCE)
+            self.held -= 1
         number = self.errors.get(operation, self.errors.get("*"))
         if number is not None:
             self.failed += 1
