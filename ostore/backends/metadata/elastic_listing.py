@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import attrs
 
 from ostore.backends.metadata.elastic_documents import (
