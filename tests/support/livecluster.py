@@ -27,19 +27,36 @@ class Service:
 
     def __init__(self, role: str, folder: Path, words: Sequence[str]) -> None:
         self.role = role
-        self._folder = folder
+        self.folder = folder
         self._words = list(words)
         self._starts = 0
         self.port = 0
         self.node = ""
-        self.child: Child
+        self.frozen = False
+        self.child: Child | None = None
+
+    @property
+    def root(self) -> Path:
+        """The storage root of a data service."""
+        return self.folder / "root"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there, be it frozen."""
+        return self.child is not None and self.child.status is None
+
+    @property
+    def running(self) -> Child:
+        """The process that was started last."""
+        assert self.child is not None, "never started"
+        return self.child
 
     def start(self) -> None:
         """Start the process; it may not be ready."""
         self._starts += 1
         listen = ("--listen", f"127.0.0.1:{self.port}")
         self.child = Child(
-            self._folder,
+            self.folder,
             *self._words,
             *listen,
             name=f"log-{self._starts}",
@@ -48,24 +65,33 @@ class Service:
 
     def wait(self) -> None:
         """Wait until it says that it is ready."""
-        [(self.port, self.node)] = self.child.nodes()
+        [(self.port, self.node)] = self.running.nodes()
 
     def freeze(self) -> None:
         """SIGSTOP: it hangs."""
-        self.child.signal(signal.SIGSTOP)
+        self.running.signal(signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self) -> None:
         """SIGCONT: it goes on."""
-        self.child.signal(signal.SIGCONT)
+        self.running.signal(signal.SIGCONT)
+        self.frozen = False
 
     def kill(self) -> None:
         """SIGKILL: it is dead."""
-        self.child.kill()
+        if self.child is not None:
+            self.child.kill()
+        self.frozen = False
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit status."""
-        self.child.terminate()
-        return self.child.ended()
+        self.running.terminate()
+        return self.running.ended()
+
+    def logs(self) -> str:
+        """All that its processes ever said."""
+        found = sorted(self.folder.glob("log-*"))
+        return "".join(path.read_text("utf-8", "replace") for path in found)
 
 
 class LiveCluster:
@@ -89,17 +115,22 @@ class LiveCluster:
         self.secret = folder / "secret"
         if not self.secret.exists():
             self.secret.write_text(secrets.token_hex(32) + "\n", "ascii")
-        self._rabbitmq = rabbitmq
-        self._metadata = list(metadata)
+        self.rabbitmq = rabbitmq
+        self.metadata = list(metadata)
         self._options = list(options)
         self.data = [self._data(number) for number in range(1, data + 1)]
         self.apis = [self._api(number) for number in range(1, api + 1)]
 
+    @property
+    def services(self) -> list[Service]:
+        """All of them, data services first."""
+        return [*self.data, *self.apis]
+
     def start(self) -> None:
         """Start everything, and wait until it is ready."""
-        for service in (*self.data, *self.apis):
+        for service in self.services:
             service.start()
-        for service in (*self.data, *self.apis):
+        for service in self.services:
             service.wait()
 
     def add_data(self) -> Service:
@@ -108,35 +139,62 @@ class LiveCluster:
         self.data.append(service)
         return service
 
+    def remove(self, service: Service) -> None:
+        """Kill one for good."""
+        service.kill()
+        (self.data if service in self.data else self.apis).remove(service)
+
+    def revive(self) -> None:
+        """Let what is frozen go on, and start what is dead; it may not be ready."""
+        for service in self.services:
+            if service.alive and service.frozen:
+                service.thaw()
+        dead = [service for service in self.services if not service.alive]
+        for service in dead:
+            service.start()
+        for service in dead:
+            service.wait()
+
     def close(self) -> None:
         """Kill what still runs."""
-        for service in (*self.apis, *self.data):
-            if hasattr(service, "child"):
-                service.child.close()
+        for service in self.services:
+            service.kill()
 
     def stop(self) -> list[int]:
         """SIGTERM to all; their exit statuses."""
-        return [service.stop() for service in (*self.apis, *self.data)]
+        for service in self.services:
+            service.running.terminate()
+        return [service.running.ended() for service in self.services]
 
-    def _shared(self) -> list[str]:
-        return [
-            "--rabbitmq-server",
-            self._rabbitmq,
-            "--cluster-secret-file",
-            str(self.secret),
-        ]
+    def node_words(
+        self, root: Path, *, rabbitmq: str = "", secret: Path | None = None
+    ) -> list[str]:
+        """The options of a data service of this cluster over that root."""
+        words = ["--storage-root", str(root), *self._pairs("--heartbeat")]
+        words += ["--rabbitmq-server", rabbitmq or self.rabbitmq]
+        return [*words, "--cluster-secret-file", str(secret or self.secret)]
+
+    def api_words(
+        self,
+        *,
+        rabbitmq: str = "",
+        secret: Path | None = None,
+        metadata: Sequence[str] = (),
+    ) -> list[str]:
+        """The options of an api service of this cluster."""
+        words = [*(metadata or self.metadata), *self._options]
+        words += ["--rabbitmq-server", rabbitmq or self.rabbitmq]
+        return [*words, "--cluster-secret-file", str(secret or self.secret)]
 
     def _data(self, number: int) -> Service:
         folder = self.folder / f"data-{number}"
-        zone = f"zone-{(number - 1) % 3 + 1}"
-        words = ["--storage-root", str(folder / "root"), "--zone", zone]
-        words += self._pairs("--heartbeat")
-        return Service("ostore-data", folder, [*words, *self._shared()])
+        zone = ("--zone", f"zone-{(number - 1) % 3 + 1}")
+        words = [*self.node_words(folder / "root"), *zone]
+        return Service("ostore-data", folder, words)
 
     def _api(self, number: int) -> Service:
         folder = self.folder / f"api-{number}"
-        words = [*self._metadata, *self._options, *self._shared()]
-        return Service("ostore-api", folder, words)
+        return Service("ostore-api", folder, self.api_words())
 
     def _pairs(self, key: str) -> Iterator[str]:
         if key in self._options:
