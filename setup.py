@@ -8,10 +8,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 INIT = (HERE / "ostore/__init__.py").read_text("utf-8")
 VERSION = re.search('^__version__ = "(.+)"$', INIT, re.MULTILINE)
-SAMPLES = sorted(str(p.relative_to(HERE)) for p in HERE.glob("etc/*.sample"))
-TEMPLATES = sorted(
-    str(p.relative_to(HERE)) for p in HERE.glob("etc/elasticsearch/*.json")
-)
+ETC = sorted(p.relative_to(HERE) for p in HERE.glob("etc/**/*") if p.is_file())
+FOLDERS = sorted({path.parent for path in ETC})
 
 setup(
     name="ostore",
@@ -26,9 +24,13 @@ setup(
     # Only the plugin module: `twisted` and `twisted.plugins` belong to Twisted.
     py_modules=["twisted.plugins.ostore_plugins"],
     package_data={"ostore.backends.metadata": ["templates/*.json"]},
+    # etc/a/b becomes share/ostore/a/b.
     data_files=[
-        ("share/ostore", SAMPLES),
-        ("share/ostore/elasticsearch", TEMPLATES),
+        (
+            str("share/ostore" / folder.relative_to("etc")),
+            [str(path) for path in ETC if path.parent == folder],
+        )
+        for folder in FOLDERS
     ],
     install_requires=[
         "attrs>=23.1",
