@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ostore.backends.shards import temporaries
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.plain import HEAD
-from ostore.backends.shards.temporaries import Commit, TooLong, WrongOffset
+from ostore.backends.shards.temporary import Commit, TooLong, WrongOffset
 from ostore.erasure.framing import FrameParser, TableBuilder
 from ostore.erasure.geometry import STRIPE, Geometry
 from ostore.erasure.shardfile import PROLOGUE

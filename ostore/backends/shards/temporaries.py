@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-import attrs
-
 from ostore.backends.shards.held import HeldBytes
 from ostore.backends.shards.incoming import Incoming, Keeper
 from ostore.backends.shards.paths import checked_id
@@ -14,7 +12,7 @@ from ostore.backends.shards.plain import PlainCut, PlainFile, check_length
 from ostore.backends.shards.reading import Source
 from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Shelf
-from ostore.erasure.draft import ShardDraft
+from ostore.backends.shards.temporary import Commit, Temporary, TooLong, WrongOffset
 from ostore.erasure.framing import FrameParser
 from ostore.model.errors import (
     NodeUnreachable,
@@ -24,7 +22,7 @@ from ostore.model.errors import (
     ShardMissing,
     ShardRefused,
 )
-from ostore.model.layouts import Layout, ShardKey
+from ostore.model.layouts import Layout
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 
@@ -38,74 +36,11 @@ Read = Callable[[], Awaitable[bytes]]
 """The next bytes of a body, none at its end."""
 
 
-class WrongOffset(Refused):
-    """The bytes would not stand behind those that are held."""
-
-    def __init__(self, held: int) -> None:
-        super().__init__(f"the temporary holds {held} bytes")
-        self.held = held
-
-
-class TooLong(ShardRefused):
-    """More bytes than the temporary was to have; it is gone."""
-
-
-@attrs.frozen
-class Commit:
-    """What a temporary is to become.
-
-    The id in `layout` may be empty for plain bytes. `digest` is SHA-256 over the frame
-    headers of a framed temporary, over the bytes of a plain one; `deadline` is in
-    seconds since 1970, `age` in seconds.
-    """
-
-    hash: str
-    index: int
-    layout: Layout
-    digest: bytes | None = None
-    deadline: float | None = None
-    age: float = 0.0
-
-    def key(self, layout: Layout) -> ShardKey:
-        """The shard's name."""
-        return ShardKey(self.hash, self.index, layout.id)
-
-
 class Sinks(Keeper, Protocol):
     """The part of a store that temporaries stand on."""
 
     async def create(self, upload: str) -> Incoming:
         """A new file in the folder of temporaries, open."""
-
-
-@attrs.define(eq=False)
-class Temporary:
-    """What is known of one beside its file, from which all but the limit can be read.
-
-    A framed one is a shard's file without its trailer, a plain one plain.HEAD and the
-    bytes. `framed` is None before the first byte.
-    """
-
-    uuid: str
-    limit: int | None
-    touched: float
-    draft: ShardDraft = attrs.field(factory=ShardDraft)
-    plain: int = 0
-    framed: bool | None = None
-    busy: bool = False
-    gone: bool = False
-
-    @property
-    def held(self) -> int:
-        """Bytes of the sender, without the headers of frames."""
-        return self.plain or self.draft.block_bytes
-
-    def admit(self, more: int) -> None:
-        """See to it that `more` bytes may follow. Raises NodeUnreachable, TooLong."""
-        if self.gone:
-            raise NodeUnreachable("the temporary was removed meanwhile")
-        if self.limit is not None and self.held + more > self.limit:
-            raise TooLong(f"the temporary was to have {self.limit} bytes")
 
 
 class Temporaries:

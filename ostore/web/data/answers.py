@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ostore.backends.nodes.protocol import problem_of
-from ostore.backends.shards.temporaries import TooLong, WrongOffset
+from ostore.backends.shards.temporary import TooLong, WrongOffset
 from ostore.model.errors import Refused, ShardError
 from ostore.model.nodes import Boot
 from ostore.model.ranges import Unsatisfiable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ostore.backends.nodes.protocol import holding_to_json
 from ostore.backends.shards.reading import Reader
@@ -48,22 +49,26 @@ class _Held(Resource):
         if "token" in query:
             if index is None or not layout:
                 raise Malformed("a token is for one shard of one layout")
-            done = [await self._store.discard(ShardKey(hash, index, layout), token)]
+            if not await self._store.discard(ShardKey(hash, index, layout), token):
+                raise Refused("the shard is not condemned, or was renewed since")
         else:
-            held = await self._store.held(hash)
-            done = [
+            moved = [
                 await self._condemn_and_discard(key)
-                for key in held
+                for key in await self._store.held(hash)
                 if index in (None, key.index) and layout in ("", key.layout)
             ]
-        if not done:
-            raise ShardMissing("there is no such shard here")
-        if not all(done):
-            raise Refused("the shard was renewed, or is not condemned")
+            if not any(moved):
+                raise ShardMissing("there is no such shard here")
         call.reply.send(204)
 
     async def _condemn_and_discard(self, key: ShardKey) -> bool:
-        return await self._store.discard(key, await self._store.condemn(key))
+        """Whether it was there. Raises Refused when it was renewed meanwhile."""
+        with suppress(ShardMissing):
+            if await self._store.discard(key, await self._store.condemn(key)):
+                return True
+        if key in await self._store.held(key.hash):
+            raise Refused("the shard was renewed meanwhile")
+        return False
 
 
 class ContentResource(_Held):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ostore.backends.nodes.protocol import HELD, LAYOUT
-from ostore.backends.shards.temporaries import Commit, Temporaries
+from ostore.backends.shards.temporaries import Temporaries
+from ostore.backends.shards.temporary import Commit
 from ostore.model.errors import Malformed
 from ostore.model.names import shard_name, upload_name
 from ostore.streaming.resource import Call, Resource

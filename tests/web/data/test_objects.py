@@ -12,7 +12,7 @@ from ostore.backends.nodes.protocol import (
     holding_from_json,
     list_from_json,
 )
-from ostore.model.layouts import ShardFacts
+from ostore.model.layouts import ShardFacts, ShardKey
 from tests.contracts.shards import Sample, blocks, put, sample
 from tests.web.data.serving import (
     ServedNode,
@@ -275,6 +275,35 @@ class AgeingTests(ServedNode):
         self.assertEqual((await self.ask("DELETE", shard_target(ONE))).status, 204)
         self.assertEqual(self.node.shard_count, 0)
 
+    async def test_delete_of_vanished_ones(self) -> None:
+        """What was deleted under the node is not there; the others go."""
+        await put(self.node.store, ONE)
+        await put(self.node.store, SIBLING)
+        (path,) = self.root.glob(f"objects/*/{ONE.key.hash}.0.*")
+        path.unlink()
+        answer = await self.ask("DELETE", shard_target(ONE))
+        self.assert_problem(answer, 404, "shard-missing")
+        await put(self.node.store, ONE)
+        path.unlink()
+        self.assertEqual((await self.ask("DELETE", content_target(ONE))).status, 204)
+        self.assertEqual(self.node.shard_count, 0)
+        self.assertEqual(len(list(self.root.glob("garbage/*"))), 1)
+
+    async def test_delete_races_a_renewal(self) -> None:
+        """A shard that is renewed while it is being deleted stays: 409."""
+        await put(self.node.store, ONE)
+        condemn = self.node.store.condemn
+
+        async def and_renewed(key: ShardKey) -> str:
+            token = await condemn(key)
+            await self.node.store.renew(key.hash, key.layout)
+            return token
+
+        self.node.store.condemn = and_renewed  # type: ignore[method-assign]  # a race
+        answer = await self.ask("DELETE", shard_target(ONE))
+        self.assert_problem(answer, 409, "node-refused")
+        self.assertEqual(self.node.shard_count, 1)
+
     async def test_token(self) -> None:
         """With a token it goes only while that condemnation stands."""
         await put(self.node.store, ONE)
@@ -328,7 +357,7 @@ class AgeingTests(ServedNode):
         self.assertEqual(self.node.store.rotten, 0)
 
     async def test_disk_failed(self) -> None:
-        """A root that cannot be used is 503, for every order and question."""
+        """A root that cannot be used is 503 for every order."""
         await put(self.node.store, ONE)
         self.node._root.readonly = "the storage root's device is gone"
         layout = f"layout={ONE.key.layout}"

@@ -6,6 +6,7 @@ import hashlib
 
 from ostore.backends.nodes.protocol import FRAMES, digest_header
 from ostore.backends.shards import temporaries
+from ostore.backends.shards.plain import HEAD
 from ostore.model.layouts import ShardKey
 from tests.backends.test_shards_temporaries import plain_layout
 from tests.contracts.shards import blocks, put, sample
@@ -370,3 +371,18 @@ class PressureTests(ServedNode):
         await self.until(lambda: self.site.in_flight == 0)
         self.assertEqual(self.open_below(), [])
         self.assertEqual(self.node.store.temporaries.held(uuid), 5000)
+
+    async def test_stopped(self) -> None:
+        """A stop that does not wait for a body keeps what came and closes the file."""
+        uuid = await self.create()
+        target = f"/temp/{uuid}"
+        connection = await self.connected()
+        lines = self.signed("PATCH", target, {"Upload-Offset": "0"})
+        connection.ask("PATCH", target, [*lines, ("Content-Length", "99999")])
+        connection.send(b"x" * 5000)
+        temp = self.node.store.temporaries._known[uuid]
+        await self.until(lambda: temp.plain == 5000)
+        await self.site.drain(0.01)
+        self.assertEqual(self.open_below(), [])
+        self.assertFalse(temp.busy)
+        self.assertEqual((self.temp / uuid).stat().st_size, 5000 + len(HEAD))
