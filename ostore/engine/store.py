@@ -66,6 +66,7 @@ class ObjectStore:
         brakes: Callable[[], list[str]],
         codec: str,
         version: str,
+        faults: Callable[[], list[str]] = list,
         authorize: Authorize = allow_all,
         bucket: str = "",
         principal: str = "",
@@ -79,6 +80,7 @@ class ObjectStore:
         self._mending = mending
         self._repairs = repairs
         self._brakes = brakes
+        self._faults = faults
         self._codec = codec
         self._version = version
         self._authorize = authorize
@@ -209,6 +211,7 @@ class ObjectStore:
                 }
                 for node, member in sorted(members.items())
             ],
+            "faults": self._faults(),
             "repairs": {"waiting": len(self._repairs), "worst": self._repairs.worst},
             "jobs": {},
             "codec": self._codec,

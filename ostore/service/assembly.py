@@ -52,6 +52,7 @@ def assemble(
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
     brakes: Callable[[], list[str]] = list,
+    faults: Callable[[], list[str]] = list,
 ) -> Engine:
     """Wire one engine; nothing is started."""
     cluster = Cluster(
@@ -110,5 +111,6 @@ def assemble(
         brakes,
         codecs.name,
         __version__,
+        faults,
     )
     return Engine(cluster, putting, mending, repairs, store)

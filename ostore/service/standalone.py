@@ -22,7 +22,7 @@ from ostore.backends.metadata.writer import ThreadWriter
 from ostore.backends.nodes.local import LocalNodes
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
-from ostore.model.errors import OstoreError
+from ostore.model.errors import OstoreError, Refused
 from ostore.model.identity import judge
 from ostore.model.messages import Signer
 from ostore.model.versions import ClusterFacts
@@ -73,6 +73,7 @@ class Standalone(Service):
         self._undo: list[Callable[[], Any]] = []
         self._starting: Deferred[None] | None = None
         self._brakes: list[str] = []
+        self._faults: list[str] = []
 
     def startService(self) -> None:
         """Begin to start; the ready line says when it is done."""
@@ -122,6 +123,7 @@ class Standalone(Service):
             entropy,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
+            faults=lambda: list(self._faults),
         )
         await ours.start()
         self._undo.append(ours.stop)
@@ -154,7 +156,12 @@ class Standalone(Service):
     async def _data_nodes(
         self, bus: MemoryBus, signer: Signer, clock: Clock, nodes: LocalNodes
     ) -> list[DataMember]:
-        members = []
+        """The nodes that can be used, if a write quorum of them can.
+
+        A root that another process holds ends the start all the same.
+        """
+        members: list[DataMember] = []
+        unusable: list[str] = []
         for number in range(1, self.settings.nodes + 1):
             place = f"nodes/{number}"
             node = ShardNode(
@@ -165,7 +172,14 @@ class Standalone(Service):
                 self._entropy,
                 durable=self.settings.durable,
             )
-            await node.start()
+            try:
+                await node.start()
+            except Refused:
+                raise
+            except OstoreError as error:
+                unusable.append(f"{place}: {error}")
+                self._faults.append(f"{place} is left out: the log says why")
+                continue
             self._undo.append(node.stop)
             nodes.add(node.node_id, node.store, place)
             member = DataMember(
@@ -179,6 +193,13 @@ class Standalone(Service):
                 zone=place,
             )
             members.append(member)
+        if unusable and len(members) < self.settings.write_quorum:
+            raise StartError(
+                f"{len(members)} nodes can be used, a write needs "
+                f"{self.settings.write_quorum}; {'; '.join(unusable)}"
+            )
+        for line in unusable:
+            self._log.error("left out is {line}", line=line)
         return members
 
     async def _metadata(self, clock: Clock, members: list[DataMember]) -> SqliteStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import socket
 from pathlib import Path
@@ -146,24 +147,82 @@ class PlaceTests(StartCase):
         child = self.child("--storage-root", str(below), "--listen", "127.0.0.1:0")
         self.assert_refused(child, "storage-root", str(below))
 
-    async def test_node_is_a_file(self) -> None:
-        """A file in the place of a node's folder."""
+    async def test_a_bad_node(self) -> None:
+        """One node's root that is no root is left out, said so, and stays as it is."""
         await self.make()
         shutil.move(self.root / "nodes" / "4", self.folder / "4")
-        (self.root / "nodes" / "4").write_bytes(b"mine")
-        self.assert_refused(self.served(), str(self.root / "nodes" / "4"))
-        self.assertEqual((self.root / "nodes" / "4").read_bytes(), b"mine")
-        (self.root / "nodes" / "4").unlink()
-        shutil.move(self.folder / "4", self.root / "nodes" / "4")
+        folder = self.root / "nodes" / "2"
+        identity = (folder / "node.json").read_bytes()
+
+        def file_in_its_place() -> None:
+            (self.root / "nodes" / "4").write_bytes(b"mine")
+
+        def strangers() -> None:
+            (self.root / "nodes" / "4").unlink()
+            (self.root / "nodes" / "4").mkdir()
+            (self.root / "nodes" / "4" / "thesis.txt").write_bytes(b"mine")
+
+        def foreign_identity() -> None:
+            shutil.rmtree(self.root / "nodes" / "4")
+            shutil.move(self.folder / "4", self.root / "nodes" / "4")
+            (folder / "node.json").write_bytes(b"mine")
+
+        for spoil, place in (
+            (file_in_its_place, "nodes/4"),
+            (strangers, "nodes/4"),
+            (foreign_identity, "nodes/2"),
+        ):
+            spoil()
+            child = self.served("--heartbeat", "100ms")
+            port = child.ready()
+            for name in ("x", "y"):
+                made = await exchange(
+                    reactor, port, "PUT", f"/objects/{name}", (), b"y"
+                )
+                self.assertEqual(made.status, 200, made.body)
+                answer = await exchange(reactor, port, "GET", f"/objects/{name}")
+                self.assertEqual((answer.status, answer.body), (200, b"y"))
+            ready = await exchange(reactor, port, "GET", "/health/ready")
+            self.assertEqual(ready.status, 200)
+            shown = (await exchange(reactor, port, "GET", "/cluster")).json()
+            self.assertEqual(len(shown["nodes"]), 5)
+            (fault,) = shown["faults"]
+            self.assertIn(f"{place} is left out", fault)
+            child.terminate()
+            child.ended()
+            said = [line for line in child.stdout.splitlines() if "left out is" in line]
+            self.assertEqual(len(said), 1, child.stdout)
+            self.assertIn(str(self.root / place), said[0])
+        self.assertEqual((folder / "node.json").read_bytes(), b"mine")
+        (folder / "node.json").write_bytes(identity)
+        port = self.served().ready()
+        shown = (await exchange(reactor, port, "GET", "/cluster")).json()
+        self.assertEqual((len(shown["nodes"]), shown["faults"]), (6, []))
+
+    async def test_too_many_bad_nodes(self) -> None:
+        """Without a write quorum of roots the start is refused, and says why."""
+        await self.make()
+        for number in (2, 4):
+            folder = self.root / "nodes" / str(number)
+            shutil.move(folder, self.folder / str(number))
+            folder.mkdir()
+            (folder / "thesis.txt").write_bytes(b"mine")
+        words = ("4 nodes can be used", "needs 5", "nodes/2", "nodes/4")
+        self.assert_refused(self.served(), *words)
+        for number in (2, 4):
+            folder = self.root / "nodes" / str(number)
+            self.assertEqual([path.name for path in folder.iterdir()], ["thesis.txt"])
+            shutil.rmtree(folder)
+            shutil.move(self.folder / str(number), folder)
         await self.assert_kept()
 
-    def test_strangers_in_a_node(self) -> None:
-        """A node's folder that holds something else."""
-        folder = self.root / "nodes" / "2"
-        folder.mkdir(parents=True)
-        (folder / "thesis.txt").write_bytes(b"mine")
-        self.assert_refused(self.served(), str(folder))
-        self.assertEqual([path.name for path in folder.iterdir()], ["thesis.txt"])
+    async def test_a_node_held(self) -> None:
+        """A node's root that another process holds is no matter of one node."""
+        await self.make()
+        with (self.root / "nodes" / "5" / "lock").open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self.assert_refused(self.served(), str(self.root / "nodes" / "5"), "in use")
+        await self.assert_kept()
 
     async def test_bad_secret(self) -> None:
         """A secret that is too short."""
