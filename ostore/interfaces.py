@@ -51,7 +51,8 @@ class IMessageBus(Interface):
     def subscribe(topic: str, handler: Callable[[bytes, str], None]) -> None:
         """Call `handler(body, reply_to)` for each message published to `topic`.
 
-        What is sent to `reply_to` reaches the one who published, and nobody else.
+        Holds for all that this member publishes from now on, answers included. What is
+        sent to `reply_to` reaches the one who published, and nobody else.
         """
 
     def listen(handler: Callable[[bytes], None]) -> None:

@@ -6,8 +6,17 @@ from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import provider
 
 from ostore.backends.bus.amqp import frames
 from ostore.backends.bus.amqp.bus import AMQPBus
@@ -195,9 +204,9 @@ class DeclaringTests(BusCase):
         """Only a reply address may be sent to: no queue can be named by a message."""
         self.rise()
         before = self.broker.said.count("basic.publish")
-        for address in ("", "amq.gen-1", "amq.rabbitmq.reply-to", "x" * 300):
+        good = "amq.rabbitmq.reply-to."
+        for address in ("", "amq.gen-1", good[:-1], good + "x" * 300, good + "\u00e9"):
             self.run_(self.bus.send(address, b"x"))
-        self.run_(self.bus.send("amq.rabbitmq.reply-to." + "x" * 300, b"x"))
         self.assertEqual(self.broker.said.count("basic.publish"), before)
         self.assertEqual(self.bus.dropped, 5)
 
@@ -212,6 +221,9 @@ class DeclaringTests(BusCase):
         """A URL or a CA that cannot work is refused when the bus is made."""
         with self.assertRaises(Malformed):
             bus_on(self.net, URL, "http://broker")
+        clock = Clock(self.net, self.net.seconds, self.net.seconds)
+        with self.assertRaisesRegex(Malformed, "no broker"):
+            AMQPBus(clock, self.net, no_chance, [])
         with self.assertRaisesRegex(Malformed, "PEM"):
             bus_on(self.net, URL, ca=b"no certificate")
 
@@ -253,6 +265,33 @@ class PoisonTests(BusCase):
         body = bytes(range(256)) * 256
         self.publish(body)
         self.assertEqual(self.heard[0][0], body)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_any_bytes(self, data: st.DataObject) -> None:
+        """Whatever a broker sends in whatever pieces, nothing breaks but the connection."""
+        self.setUp()
+        self.rise()
+        whole = bytearray(
+            packed(2, "basic.deliver", consumer_tag="t", exchange="a")
+            + content(2, b"fine", "me")
+            + packed(0, "connection.blocked", reason="why")
+            + packed(0, "connection.unblocked")
+        )
+        for _ in range(data.draw(st.integers(0, 3))):
+            place = data.draw(st.integers(0, len(whole) - 1))
+            whole[place] = data.draw(st.integers(0, 255))
+        while whole:
+            size = data.draw(st.integers(1, len(whole)))
+            self.broker.raw(bytes(whole[:size]))
+            del whole[:size]
+            self.net.turn()
+        for _ in range(3):
+            self.net.pass_(8)
+        self.broker.tell(0, "connection.unblocked")
+        self.net.turn()
+        self.works()
+        self.sink()
 
     def test_broken_protocol(self) -> None:
         """What AMQP does not allow ends the connection, and a new one is made."""
@@ -316,6 +355,34 @@ class LosingTests(BusCase):
         self.works()
         self.assertEqual(self.away, [self.away[0]])
         self.assertTrue(30 < self.away[0] < 34, self.away)
+
+    def test_log(self) -> None:
+        """A long outage of several brokers costs one line each, and no password."""
+        lines: list[str] = []
+        self.addCleanup(
+            globalLogPublisher.removeObserver, observer := self.lines(lines)
+        )
+        globalLogPublisher.addObserver(observer)
+        self.broker.shut()
+        self.rise("amqp://u:s3cret@one:1", "amqp://u:s3cret@two:2", URL)
+        self.net.pass_(60)
+        self.assertEqual(len(lines), 3, lines)
+        self.broker.open()
+        self.net.pass_(10)
+        self.works()
+        self.assertEqual(len(lines), 4, lines)
+        self.assertNotIn("s3cret", "".join(lines))
+
+    def lines(self, said: list[str]) -> ILogObserver:
+        """An observer that keeps what the bus says."""
+
+        @provider(ILogObserver)
+        def keep(event: LogEvent) -> None:
+            if event["log_namespace"].startswith("ostore."):
+                said.append(formatEvent(event))
+
+        observer: ILogObserver = keep
+        return observer
 
     def test_jitter(self) -> None:
         """Two services do not come back in step."""
@@ -482,6 +549,41 @@ class LosingTests(BusCase):
         self.run_(self.bus.publish("b", b"here"))
         self.assertEqual(len(self.heard), 1)
 
+    def test_lost_while_subscribing(self) -> None:
+        """A publish that waits for a subscription fails with it."""
+        self.rise()
+        self.broker.silent.add("queue.bind")
+        self.bus.subscribe("b", lambda *_: None)
+        waiting = start(self.bus.publish("b", b"x"))
+        self.net.pass_(2)
+        self.assertNoResult(waiting)
+        self.broker.shut()
+        self.net.turn()
+        self.failureResultOf(waiting, BusUnavailable)
+
+    def test_deathless(self) -> None:
+        """A transport that ignores even a cut holds up neither stop nor the loop."""
+        self.rise()
+        for again in (2, 3):
+            end = self.net.ends[-1]
+            self.patch(end, "abortConnection", lambda: None)
+            self.patch(end, "loseConnection", lambda: None)
+            self.broker.tell(0, "connection.close", reply_code=320)
+            self.net.pass_(2.6)
+            self.works()
+            self.assertEqual(self.broker.count, again)
+        for end in self.net.ends[:2]:
+            del end.abortConnection, end.loseConnection
+            end.abortConnection()
+        self.net.turn()
+        end = self.net.ends[-1]
+        self.patch(end, "abortConnection", lambda: None)
+        over = start(self.bus.stop())
+        self.net.pass_(2.2)
+        self.successResultOf(over)
+        del end.abortConnection
+        end.abortConnection()
+
     def test_start_and_stop(self) -> None:
         """Both may be said twice, and in any state; a stopped bus may start again."""
         self.rise()
@@ -490,9 +592,11 @@ class LosingTests(BusCase):
         for _ in range(2):
             self.run_(self.bus.stop())
             self.assertIn("not joined", str(self.bus.trouble))
+        self.net.pass_(60)
         self.run_(self.bus.start())
         self.net.turn()
         self.works()
+        self.assertAlmostEqual(self.away[-1], 60.0)
         self.assertEqual(self.broker.said.count("connection.close"), 1)
 
     def test_stop_while_connecting(self) -> None:

@@ -102,6 +102,20 @@ class BusContract(TestCase):
         await self.settle()
         self.assertEqual(answers, {"one": [b"one asks"] * 2, "two": [b"two asks"] * 2})
 
+    async def test_subscribed_at_once(self) -> None:
+        """A subscription holds for what is published right after it, in any order."""
+        await self.began()
+        heard: list[bytes] = []
+        await self.one.publish("a", b"before")
+        self.one.subscribe("b", lambda body, _: heard.append(body))
+        self.one.subscribe("a", lambda body, _: heard.append(body))
+        works = [start(self.one.publish("b", b"%d" % n)) for n in range(3)]
+        await self.settle()
+        for work in works:
+            await work
+        await self.settle()
+        self.assertEqual(heard[-3:], [b"0", b"1", b"2"])
+
     async def test_coming_up(self) -> None:
         """Who comes up is told, with the time for which it was away."""
         fresh = await self.member()

@@ -63,6 +63,12 @@ def bus_at(*urls: str, **options: Any) -> AMQPBus:
     return AMQPBus(CLOCK, reactor, os.urandom, given, **options)
 
 
+def bound(member: AMQPBus) -> bool:
+    """Whether it is up and has all that it follows."""
+    session = member._session
+    return member.up and session is not None and not session.binding
+
+
 class SettlingBus(AMQPBus):
     """A bus that can tell when what went before has arrived.
 
@@ -101,8 +107,7 @@ class SettlingBus(AMQPBus):
     @property
     def ready(self) -> bool:
         """Up, and every subscription bound."""
-        session = self._session
-        return self.up and session is not None and self._followed() <= session.bound
+        return bound(self)
 
 
 class LiveBusContract(bus.BusContract, TestCase):
@@ -152,9 +157,7 @@ class LiveCase(TestCase):
         for node in nodes:
             node.subscribe("dataServers", self.answering(node))
         await until(lambda: all(each.up for each in (asker, *nodes)))
-        await until(
-            lambda: all(n._session and "dataServers" in n._session.bound for n in nodes)
-        )
+        await until(lambda: all(bound(node) for node in nodes))
         return asker, nodes
 
     def answering(self, node: AMQPBus) -> Callable[[bytes, str], None]:
@@ -405,7 +408,7 @@ class FlowTests(LiveCase):
         one = await self.joined()
         heard: list[bytes] = []
         one.subscribe("apiServers", lambda body, _: heard.append(body))
-        await until(lambda: one.up and one._session and one._session.bound)
+        await until(lambda: bound(one))
         bodies = [
             b"a" * 4088 + b"\xff" * 4088 + b"a" * 9,
             b"\xff" * 5000 + b"a" * 5000,
@@ -460,7 +463,7 @@ class LoadTests(LiveCase):
         asker, nodes = await self.cluster()
         heard: list[bytes] = []
         asker.subscribe("apiServers", lambda body, _: heard.append(body))
-        await until(lambda: asker._session and asker._session.bound)
+        await until(lambda: bound(asker))
         session = asker._session
         assert session is not None
         sessions = [each._session for each in (asker, *nodes)]

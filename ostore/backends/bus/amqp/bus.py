@@ -9,21 +9,30 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ostore.backends.bus.amqp.brokers import Broker, endpoint, parse, trust
+from ostore.backends.bus.amqp.brokers import (
+    ALLOWED,
+    Broker,
+    endpoint,
+    parse,
+    trust,
+)
 from ostore.backends.bus.amqp.client import Client
 from ostore.backends.bus.amqp.contents import MAX_BODY
 from ostore.backends.bus.amqp.link import Link
 from ostore.backends.bus.amqp.reasons import BrokerLost, BrokerRefused
-from ostore.backends.bus.amqp.session import REPLY_TO, Session
+from ostore.backends.bus.amqp.session import REPLY_TO, Session, is_reply_address
 from ostore.interfaces import IMessageBus
-from ostore.model.errors import BusUnavailable
+from ostore.model.errors import BusUnavailable, Malformed
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks
 
 TOPICS: Final = ("apiServers", "dataServers")
 HEARTBEAT: Final = 10
 """Seconds."""
-ADDRESS_MAX: Final = 255
+MAX_SAID: Final = 20
+"""Different reasons that are logged before the bus is up again."""
+AWAY: Final = "the message bus is away"
+NOT_YET: Final = "no connection to the message bus yet"
 NOT_JOINED: Final = "this process has not joined the message bus"
 
 
@@ -52,6 +61,8 @@ class AMQPBus:
         topics: Sequence[str] = TOPICS,
         heartbeat: int = HEARTBEAT,
     ) -> None:
+        if not urls:
+            raise Malformed(f"no broker is named; {ALLOWED}")
         root = trust(ca)
         ways = [(b, endpoint(reactor, b, root)) for b in map(parse, urls)]
         self.dropped = 0
@@ -66,8 +77,10 @@ class AMQPBus:
         self._session: Session | None = None
         self._joined = False
         self._was_up = False
-        self._why = "no connection to the message bus yet"
-        self._silent_since = 0.0
+        self._why = NOT_YET
+        self._said: set[str] = set()
+        self._silent_since: float | None = None
+        self._followed: set[str] = set()
         self._handlers: dict[bytes, list[Callable[[bytes, str], None]]] = {}
         self._listeners: list[Callable[[bytes], None]] = []
         self._watchers: list[Callable[[float], None]] = []
@@ -100,7 +113,9 @@ class AMQPBus:
         if self._joined:
             return
         self._joined = True
-        self._silent_since = self._clock.monotonic()
+        self._why = NOT_YET
+        if self._silent_since is None:
+            self._silent_since = self._clock.monotonic()
         self._tasks = Tasks(self._log)
         self._tasks.spawn("the link to the message bus", self._link.run)
 
@@ -118,10 +133,11 @@ class AMQPBus:
     def subscribe(self, topic: str, handler: Callable[[bytes, str], None]) -> None:
         """Call `handler(body, reply_to)` for each message published to `topic`."""
         self._check_topic(topic)
+        self._followed.add(topic)
         self._handlers.setdefault(topic.encode(), []).append(handler)
         session = self._session
         if session is not None:
-            self._tasks.spawn("subscribing", lambda: self._follow(session, topic))
+            self._tasks.spawn("subscribing", lambda: self._follow(session))
 
     def listen(self, handler: Callable[[bytes], None]) -> None:
         """Call `handler(body)` for each message sent to this member's address."""
@@ -134,7 +150,13 @@ class AMQPBus:
     async def publish(self, topic: str, body: bytes, ttl: float | None = None) -> None:
         """Give `body` to every subscriber of `topic`, this member included."""
         self._check_topic(topic)
-        self._ready(body).publish(topic, body, ttl)
+        session = self._ready(body)
+        if session.binding:
+            await session.bound()
+            session = self._ready(body)
+            if session.binding:
+                raise BusUnavailable(AWAY)
+        session.publish(topic, body, ttl)
 
     async def send(self, address: str, body: bytes, ttl: float | None = None) -> None:
         """Give `body` to the member at `address`; dropped if it is gone.
@@ -143,7 +165,7 @@ class AMQPBus:
         let a message name any queue of the broker.
         """
         session = self._ready(body)
-        if not address.startswith(REPLY_TO + ".") or len(address) > ADDRESS_MAX:
+        if not is_reply_address(address):
             self.dropped += 1
             return
         session.send(address, body, ttl)
@@ -159,41 +181,39 @@ class AMQPBus:
             raise ValueError(f"a message body has 1 to {MAX_BODY} bytes")
         session = self._session
         if session is None or not self.up:
-            raise BusUnavailable("the message bus is away")
+            raise BusUnavailable(AWAY)
         return session
 
     def _client(self, broker: Broker) -> Client:
         return Client(broker, self._clock, self._heartbeat, self._changed, self._drop)
 
     async def _prepare(self, client: Client) -> None:
-        session = Session(client, self._topics, self._heard, self._replied)
+        session = Session(
+            client, self._topics, self._followed, self._heard, self._replied
+        )
         await session.open()
-        while missing := self._followed() - session.bound:
-            await session.follow(missing)
         self._session = session
         self._told = False
+        self._said.clear()
         self._log.info("the message bus is up: {where}", where=str(client.broker))
         self._changed()
 
-    def _followed(self) -> set[str]:
-        return {topic.decode() for topic in self._handlers}
-
-    async def _follow(self, session: Session, topic: str) -> None:
+    async def _follow(self, session: Session) -> None:
         try:
-            await session.follow((topic,))
+            await session.bind()
         except (BrokerLost, TimedOut) as error:
             where = session.client.broker
             session.client.abort(BrokerLost(f"{where} did not subscribe us: {error}"))
 
     def _failed(self, reason: BrokerLost) -> None:
-        why, self._session = str(reason), None
-        if why != self._why and self._joined:
-            self._log.warn("the message bus is away: {why}", why=why)
-        self._why = why
+        self._why, self._session = str(reason), None
+        if self._joined and self._why not in self._said and len(self._said) < MAX_SAID:
+            self._said.add(self._why)
+            self._log.warn("the message bus is away: {why}", why=self._why)
         self._changed()
         if isinstance(reason, BrokerRefused) and not self._told:
             self._told = True
-            self._guarded(self._refused, why)
+            self._guarded(self._refused, self._why)
 
     def _changed(self) -> None:
         up = self.up
@@ -202,7 +222,7 @@ class AMQPBus:
         self._was_up = up
         now = self._clock.monotonic()
         if up:
-            away = now - self._silent_since
+            away = 0.0 if self._silent_since is None else now - self._silent_since
             for watcher in self._watchers:
                 self._guarded(watcher, away)
             return

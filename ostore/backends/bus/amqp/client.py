@@ -108,7 +108,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txAMQP has no types
                 if kind != frames.HEARTBEAT:
                     self._take(kind, self._channels[number], payload)
         except (BadFrame, KeyError, IndexError, struct.error) as error:
-            if data.startswith(b"AMQP"):
+            if data.startswith(b"AMQP") and not self.tuned:
                 reason: BrokerLost = BrokerRefused(
                     f"{self.broker} does not speak AMQP 0-9-1"
                 )
@@ -146,7 +146,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txAMQP has no types
         self.changed()
 
     async def close(self) -> None:
-        """Take leave of the broker, within a second; returns when all is over."""
+        """Take leave of the broker, within two seconds; returns when all is over."""
         try:
             if self.ended is None and self.tuned:
                 farewell = self._channels[0].connection_close(reply_code=200)
@@ -155,7 +155,10 @@ class Client(AMQClient):  # type: ignore[misc]  # txAMQP has no types
             self._log.debug("left a broker that did not say good-bye")
         finally:
             self.abort(BrokerLost(f"{self.broker} was left"))
-        await self.disconnected.wait()
+        try:
+            await self.clock.within(CLOSE_TIMEOUT, self.disconnected.wait())
+        except TimedOut:
+            self._log.warn("{where} does not let go", where=str(self.broker))
 
     def leave(self, reason: BrokerLost) -> None:
         """End the connection once everything is written."""

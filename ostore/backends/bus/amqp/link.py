@@ -104,8 +104,10 @@ class Link:
         began = self._clock.monotonic()
         try:
             await client.over.wait()
-        finally:
+        except CancelledError:
             await self._bury(client)
+            raise
+        await self._bury(client)
         return lost(str(way[0]), client.ended), self._clock.monotonic() - began
 
     async def _connect(self, way: Way) -> Client:
@@ -117,7 +119,7 @@ class Link:
             raise CancelledError from None
         try:
             await self._prepare(client)
-        except BaseException:
+        except Exception:
             await self._bury(client)
             raise
         return client
@@ -126,8 +128,11 @@ class Link:
         """See to it that nothing of the client is left."""
         if client.ended is None:
             client.abort(BrokerLost(f"{client.broker} was given up"))
-        try:
-            await self._clock.within(BURIAL_TIMEOUT, client.disconnected.wait())
-        except TimedOut:
-            client.abort(BrokerLost(f"{client.broker} was given up"))
-            await client.disconnected.wait()
+        for _ in range(2):
+            try:
+                await self._clock.within(BURIAL_TIMEOUT, client.disconnected.wait())
+            except TimedOut:
+                client.abort(BrokerLost(f"{client.broker} was given up"))
+            else:
+                return
+        self._log.warn("{where} does not let go", where=str(client.broker))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Set
 from typing import Any, Final
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 
 from ostore.backends.bus.amqp.client import Client
 from ostore.backends.bus.amqp.contents import Take
@@ -14,6 +14,7 @@ from ostore.backends.bus.amqp.frames import pack_content, pack_publish
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
 """RabbitMQ's pseudo queue: what is sent there comes back on the asking channel."""
+ADDRESS_MAX: Final = 255
 ASKING: Final = 1
 HEARING: Final = 2
 MAX_TTL: Final = 86_400_000
@@ -21,25 +22,47 @@ MAX_TTL: Final = 86_400_000
 QUEUE: Final = {"x-max-length": 10_000, "x-message-ttl": 30_000}
 
 
+def is_reply_address(address: str) -> bool:
+    """Whether it is one that RabbitMQ gave to an asker, and no queue of others."""
+    return (
+        address.startswith(REPLY_TO + ".")
+        and len(address) <= ADDRESS_MAX
+        and address.isascii()
+    )
+
+
 class Session:
     """Declares everything on a new client, then publishes and follows topics.
 
-    Made by the bus for each client and gone with it. Publishing and replies share a
-    channel, as direct reply-to demands; what is followed has its own.
+    Made by the bus for each client and gone with it; `followed` is the bus's and may
+    grow. Publishing and replies share a channel, as direct reply-to demands; what is
+    followed has its own.
     """
 
     def __init__(
-        self, client: Client, topics: Collection[str], heard: Take, replied: Take
+        self,
+        client: Client,
+        topics: Collection[str],
+        followed: Set[str],
+        heard: Take,
+        replied: Take,
     ) -> None:
         self.client = client
         self._topics = topics
+        self._followed = followed
         self._heard = heard
         self._replied = replied
         self._hearing: Any = None
         self._queue = ""
-        self.bound: set[str] = set()
+        self._bound: set[str] = set()
         self._lock = DeferredLock()
+        self._waiting: list[Deferred[None]] = []
         self._heads = {topic: pack_publish(ASKING, topic, "") for topic in topics}
+
+    @property
+    def binding(self) -> bool:
+        """Whether a topic is followed whose messages do not come here yet."""
+        return not self._followed <= self._bound
 
     async def open(self) -> None:
         """Log in, declare, consume. Raises BrokerLost, TimedOut."""
@@ -49,17 +72,31 @@ class Session:
             await asking.exchange_declare(exchange=topic, type="fanout", durable=True)
         await asking.basic_consume(queue=REPLY_TO, no_ack=True, consumer_tag="reply")
         self._hearing = await self.client.open_channel(HEARING, self._heard)
+        await self.bind()
 
-    async def follow(self, topics: Iterable[str]) -> None:
-        """Let what is published there come to the queue of this process."""
+    async def bind(self) -> None:
+        """Let what is published to each followed topic come to our queue.
+
+        Raises BrokerLost, TimedOut.
+        """
         await self._lock.acquire()
         try:
-            for topic in topics:
-                if topic not in self.bound:
-                    await self._bind(topic)
-                    self.bound.add(topic)
+            while missing := self._followed - self._bound:
+                topic = min(missing)
+                await self._bind(topic)
+                self._bound.add(topic)
         finally:
             self._lock.release()
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if not each.called:
+                    each.callback(None)
+
+    async def bound(self) -> None:
+        """Wait, in the order of the calls, until the `bind` under way has ended."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        await waiting
 
     async def _bind(self, topic: str) -> None:
         channel = self._hearing
