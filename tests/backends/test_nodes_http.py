@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet import task
+from twisted.internet.ssl import CertificateOptions
 from twisted.trial import unittest
 
 from ostore.backends.shards.files import Files
@@ -15,6 +16,7 @@ from ostore.interfaces import IShardStore
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import ThreadWorkers
 from tests.contracts.shards import ShardStoreContract
+from tests.streaming.test_tls import credentials
 from tests.support.nodes import REAL, Heard, ServedNode, http_nodes, reactor
 
 BEGIN = 1_700_000_000.0
@@ -39,9 +41,12 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
     def later(self, seconds: float) -> None:
         self.moved += seconds
 
+    def tls(self) -> CertificateOptions | None:
+        return None
+
     async def fresh(self) -> IShardStore:
         clock = Clock(task.Clock(), lambda: 0.0, self.node_wall)
-        workers = ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
+        workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(
             self.mktemp(), Files(), workers, clock, os.urandom, durable=False
         )
@@ -49,7 +54,7 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         self.addCleanup(node.stop)
         while node.store.scanning:
             await REAL.sleep(0.001)
-        served = ServedNode(node, self.node_wall)
+        served = ServedNode(node, self.node_wall, self.tls())
         self.addCleanup(served.stop)
         heard = Heard()
         heard.hear(node.node_id, served.url)
@@ -63,3 +68,10 @@ class OnAnotherClock(OverHttp):
     """The node's clock is ten minutes ahead of the caller's."""
 
     skew = 600.0
+
+
+class OverTls(OverHttp):
+    """The same with TLS between them."""
+
+    def tls(self) -> CertificateOptions:
+        return credentials()

@@ -16,7 +16,7 @@ from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.nodes.pool import Pool
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
-from ostore.engine.putting import PutRequest
+from ostore.engine.store import PutRequest
 from ostore.model.messages import Signer
 from ostore.model.nodes import Members
 from ostore.model.versions import Version

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.address import IPv4Address
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
 from twisted.internet.interfaces import (
     IListeningPort,
-    IReactorTCP,
     IReactorTime,
     IStreamClientEndpoint,
 )
+from twisted.internet.ssl import CertificateOptions
 
 from ostore.backends.nodes.client import HttpNodes
 from ostore.backends.nodes.pool import Pool
@@ -28,14 +28,16 @@ from ostore.web.data.root import DataApi
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
-reactor = cast("IReactorTCP", installed)
+reactor: Any = installed
 REAL = Clock(cast("IReactorTime", installed), time.monotonic, time.time)
 
 
 def connect(host: str, port: int, secure: bool) -> IStreamClientEndpoint:
-    """Plain TCP."""
-    assert not secure
-    return TCP4ClientEndpoint(reactor, host, port, timeout=5)
+    """TCP, and TLS that trusts everybody."""
+    plain = TCP4ClientEndpoint(reactor, host, port, timeout=5)
+    if not secure:
+        return plain
+    return SSL4ClientEndpoint(reactor, host, port, CertificateOptions(), timeout=5)
 
 
 def beat(node: str, url: str, seq: int = 1) -> Heartbeat:
@@ -74,15 +76,24 @@ class Heard:
 class ServedNode:
     """One node and its site; `wall` is the clock of the node and of its guard."""
 
-    def __init__(self, node: ShardNode, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        node: ShardNode,
+        wall: Callable[[], float],
+        tls: CertificateOptions | None = None,
+    ) -> None:
         self.node = node
         clock = Clock(REAL.timers, REAL.monotonic, wall)
         self.guard = Guard([SECRET], lambda: {self.host}, wall, Nonces())
         self.lines: list[dict[str, object]] = []
         api = DataApi(node, self.guard, clock, self.lines.append)
         self.site = StreamingSite(api, REAL, os.urandom)
-        self._listening: IListeningPort = reactor.listenTCP(
-            0, self.site, interface="127.0.0.1"
+        where = {"interface": "127.0.0.1"}
+        self._secure = tls is not None
+        self._listening: IListeningPort = (
+            reactor.listenTCP(0, self.site, **where)
+            if tls is None
+            else reactor.listenSSL(0, self.site, tls, **where)
         )
         self._hung: list[Any] = []
         self.port = cast("IPv4Address", self._listening.getHost()).port
@@ -95,7 +106,7 @@ class ServedNode:
     @property
     def url(self) -> str:
         """What its heartbeats say."""
-        return f"http://{self.host}"
+        return f"{'https' if self._secure else 'http'}://{self.host}"
 
     def hang(self) -> None:
         """Neither accept, read nor write any more, like a process that was stopped."""
