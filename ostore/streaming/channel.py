@@ -69,7 +69,9 @@ class StreamingChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Set up the socket and tell the site."""
         super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted's
-        getattr(self.transport, "transport", self.transport).bufferSize = RECEIVE
+        wire = getattr(self.transport, "transport", self.transport)
+        wire.bufferSize = RECEIVE
+        wire.setTcpNoDelay(True)  # the last bytes of a body wait for no acknowledgement
         self.remote = getattr(self.transport.getPeer(), "host", "")
         self.site.opened(self)
 

@@ -165,7 +165,9 @@ class ClientConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Set up the socket."""
-        getattr(self.transport, "transport", self.transport).bufferSize = RECEIVE
+        wire = getattr(self.transport, "transport", self.transport)
+        wire.bufferSize = RECEIVE
+        wire.setTcpNoDelay(True)  # the last bytes of a body wait for no acknowledgement
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:

@@ -30,7 +30,11 @@ GET = b"GET / HTTP/1.1\r\n\r\n"
 class Pipe(StringTransport):
     """A transport whose ends are told apart from a clean close."""
 
-    aborted = False
+    aborted = prompt = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802 - Twisted's name
+        """Note it."""
+        self.prompt = enabled
 
     def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
         """Note it."""
@@ -73,6 +77,10 @@ class ConnectionCase(SynchronousTestCase):
 
 class Answers(ConnectionCase):
     """Parsing."""
+
+    def test_prompt(self) -> None:
+        """Small pieces leave at once: the kernel gathers nothing (RFC 896)."""
+        self.assertTrue(self.pipe.prompt)
 
     @given(st.lists(st.integers(0, 400), max_size=12))
     @settings(deadline=None, max_examples=60)

@@ -45,6 +45,19 @@ class AnswerTests(SiteCase):
         self.assertEqual(len(set(ids)), 2)
         self.assertRegex(ids[0], "^[0-9a-f]{32}$")
 
+    async def test_prompt(self) -> None:
+        """Small pieces leave at once: the kernel gathers nothing (RFC 896)."""
+
+        async def handle(request: StreamingRequest, reply: Reply) -> None:
+            assert request.channel is not None
+            prompt = request.channel.transport.getTcpNoDelay()
+            reply.send(200, body=b"%d" % prompt)
+
+        await self.serve(handle)
+        client = await self.client()
+        client.send(GET)
+        self.assertEqual((await client.response()).body, b"1")
+
     async def test_streamed_with_a_length(self) -> None:
         """Pieces under a Content-Length go out unframed, and the connection lives."""
 
