@@ -121,9 +121,13 @@ class Cluster:
         return [each for each in found if self._of_ours(each.id)]
 
     def quiet_since(self) -> float | None:
-        """Seconds since the node that left last was heard; None when none is gone."""
+        """Seconds since the node that left last was heard; None when none is gone.
+
+        What a node of another cluster holds is not waited for.
+        """
         now = self._clock.monotonic()
-        heard = self.members.last_down(now)
+        ours = {n: m for n, m in self.members.by_id.items() if self._belongs(m.beat)}
+        heard = attrs.evolve(self.members, by_id=ours).last_down(now)
         return None if heard is None else now - heard
 
     def suspect(self, node: str) -> None:

@@ -375,6 +375,9 @@ class ViewTests(ClusterCase):
         assert quiet is not None
         self.assertTrue(10 < quiet <= 15)
         self.assertEqual(cluster.heard_ago(self.rigs[0].id), quiet)
+        # Of another cluster: nobody waits for what it may hold.
+        cluster._belongs = lambda beat: beat.node != self.rigs[0].id
+        self.assertIsNone(cluster.quiet_since())
 
     def test_survey(self) -> None:
         """A survey asks every live node itself; silence and errors are unsure."""
