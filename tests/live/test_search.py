@@ -374,3 +374,45 @@ class ArchiveTests(SearchTests):
             self.assertTrue(await store.purge("", "n", left.pop().number))
         self.assertIsNone(await other.latest("", "n"))
         self.assertEqual((await other.add_version(put("n"))).number, 301)
+
+
+class GrowthTests(SearchTests):
+    """A wider index behind the same alias, as docs/metadata.md says."""
+
+    async def test_split(self) -> None:
+        """Writes fail while they are blocked, reads go on, and nothing is missing."""
+        forget(self.url)
+        store = await self.open(limits=IMPATIENT)
+        made = []
+        for at in range(1, 101):
+            made.append(await store.add_version(put("old", at)))
+            await store.add_version(put(f"n/{at}", at))
+        block = {"index.blocks.write": True}
+        ask(self.url, "PUT", "/ostore-heads-v1/_settings", block)
+        (outcome,) = await gather([store.add_version(put("old"))])
+        self.assertIsInstance(outcome, MetadataUnavailable)
+        self.assertEqual(await store.latest("", "old"), made[-1])
+        settings = {"index.number_of_shards": 16, "index.blocks.write": None}
+        ask(
+            self.url,
+            "PUT",
+            "/ostore-heads-v1/_split/ostore-heads-v2",
+            {"settings": settings},
+        )
+        self.addCleanup(ask, self.url, "DELETE", "/ostore-heads-v2")
+        path = "/_cluster/health/ostore-heads-v2?wait_for_status=yellow&timeout=60s"
+        await deferToThread(ask, self.url, "GET", path)
+        actions = [
+            {"remove": {"index": "ostore-heads-v1", "alias": "ostore-heads"}},
+            {"add": {"index": "ostore-heads-v2", "alias": "ostore-heads"}},
+        ]
+        ask(self.url, "POST", "/_aliases", {"actions": actions})
+        ask(self.url, "DELETE", "/ostore-heads-v1")
+
+        for one in (store, await self.open(limits=IMPATIENT)):
+            self.assertEqual(list(await one.versions_of("", "old", 0, 999)), made)
+            self.assertEqual(len(await one.hashes("", 999)), 100)
+            page = await one.listing("", "", "/", "", 9)
+            self.assertEqual((len(page.items), page.prefixes), (1, ("n/",)))
+            made.append(await one.add_version(put("old", 1)))
+            self.assertEqual(made[-1].number, len(made))

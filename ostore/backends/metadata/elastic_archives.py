@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from ostore.backends.metadata.elastic_bulk import Address, Documents, Write
-from ostore.backends.metadata.elastic_client import MaybeApplied, SearchFailed
+from ostore.backends.metadata.elastic_bulk import Address, Busy, Documents, Write
+from ostore.backends.metadata.elastic_client import MaybeApplied
 from ostore.backends.metadata.elastic_documents import archive_document, head_id
 from ostore.backends.metadata.elastic_names import Names
 from ostore.backends.metadata.elastic_pages import Pages, term
@@ -67,9 +67,9 @@ class Archives:
                 Write(where, document), heads.weight(versions)
             )
         except MaybeApplied as error:
-            raise SearchFailed(error.seen) from error
+            raise Busy(error.seen) from error
         if made is None:
-            raise SearchFailed("an archive's id is taken")
+            raise Busy("an archive's id is taken")
 
     def drop(self, head: Head, archives: Iterable[Archive]) -> None:
         """Remove archives that no head names nor ever will."""

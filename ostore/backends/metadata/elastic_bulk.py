@@ -73,6 +73,10 @@ class Write:
         return [{"index": {**where, **compare}}, self.document]
 
 
+class Busy(SearchFailed):
+    """Nothing was written, and it makes sense to try again at once."""
+
+
 class Documents:
     """Reads and writes documents behind one alias, in batches run in `tasks`.
 
@@ -113,8 +117,8 @@ class Documents:
     async def write(self, write: Write, weight: int = 0) -> Position | None:
         """Where the document stands then; None when another was there first.
 
-        A deletion of what is absent is done. Raises SearchFailed when nothing was
-        written, MaybeApplied when something may have been.
+        A deletion of what is absent is done. Raises SearchFailed (perhaps Busy) when
+        nothing was written, MaybeApplied when something may have been.
         """
         return await self._writes.submit(write, weight)
 
@@ -192,8 +196,9 @@ def _written(write: Write, item: Any) -> Position | Exception | None:
     # Also where a shard was waited for in vain: an earlier primary may have had it.
     if status >= 500:
         return MaybeApplied(f"_bulk: {status} {kind}")
-    if status != 429:
-        _log.error("a write was refused: {status} {kind}", status=status, kind=kind)
+    if status == 429:
+        return Busy(f"_bulk: {kind}")
+    _log.error("a write was refused: {status} {kind}", status=status, kind=kind)
     return SearchFailed(f"_bulk: {status} {kind}")
 
 

@@ -11,7 +11,13 @@ import attrs
 from twisted.internet.defer import DeferredLock
 
 from ostore.backends.metadata.elastic_archives import Archives
-from ostore.backends.metadata.elastic_bulk import Address, Documents, Position, Write
+from ostore.backends.metadata.elastic_bulk import (
+    Address,
+    Busy,
+    Documents,
+    Position,
+    Write,
+)
 from ostore.backends.metadata.elastic_client import MaybeApplied
 from ostore.backends.metadata.elastic_documents import head_document, head_id
 from ostore.backends.metadata.elastic_names import Gone, Names, Seen, weight_of
@@ -118,8 +124,10 @@ class Changes:
             except MaybeApplied:
                 doubt = _Doubt(seen.position)
                 step.sent(plan.change.head)
-            except MetadataUnavailable:
-                pass  # nothing was written: as good as a conflict
+            except Busy:
+                pass  # as good as a conflict
+            except MetadataUnavailable as error:
+                raise _unknown() if doubt else error from error
             if self._clock.monotonic() >= deadline:
                 break
             await self._pause(attempt)

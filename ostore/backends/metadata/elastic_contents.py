@@ -15,6 +15,7 @@ from ostore.backends.metadata.elastic_documents import (
 )
 from ostore.backends.metadata.elastic_names import Names, Seen
 from ostore.backends.metadata.elastic_pages import Pages, term
+from ostore.model.errors import MetadataUnavailable
 from ostore.model.versions import Degraded, Version
 from ostore.streaming.tasks import gather
 
@@ -59,24 +60,23 @@ class Contents:
         return found
 
     async def content(self, hash: str) -> Version | None:
-        """Any version that refers to this content."""
+        """Any version that refers to this content.
+
+        One search sees each shard at one moment, and there a version in its head or
+        in an archive. Two would not; so more candidates than one gives, none of them
+        true, are no answer.
+        """
         await self._pages.refresh()
-        asked: set[tuple[str, str]] = set()
-        after: str | None = None
-        while True:
-            page = await self._pages.hits(
-                [term("hashes", hash)], ["id", "bucket", "name"], "id", after, _PAGE
-            )
-            for hit in page:
-                name = (hit["bucket"], hit["name"])
-                if name not in asked:
-                    asked.add(name)
-                    found = await self._referring(*name, hash)
-                    if found is not None:
-                        return found
-            if len(page) < _PAGE:
-                return None
-            after = page[-1]["id"]
+        page = await self._pages.hits(
+            [term("hashes", hash)], ["bucket", "name"], "id", None, _PAGE
+        )
+        for name in dict.fromkeys((hit["bucket"], hit["name"]) for hit in page):
+            found = await self._referring(*name, hash)
+            if found is not None:
+                return found
+        if len(page) == _PAGE:
+            raise MetadataUnavailable("the content's versions change too fast")
+        return None
 
     async def _referring(self, bucket: str, name: str, hash: str) -> Version | None:
         async def ask(seen: Seen) -> Version | None:
