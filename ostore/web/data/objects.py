@@ -109,13 +109,13 @@ class ShardResource(_Held):
 
     async def get(self, call: Call) -> None:
         """Its bytes, frames of it, or its table."""
-        query = Query(call, "layout", "stripes", "part")
+        query = Query(call, "layout", "stripes", "part", "bad")
         layout, stripes = query.id("layout"), query.stripes()
         if query.text("part") not in ("", "index"):
             raise Malformed("the part of a shard is index")
         key = await self._newest(layout)
         try:
-            reader = await self._store.open(key)
+            reader = await self._store.open(key, bad="bad" in query)
             try:
                 await self._send(call, reader, stripes, "part" in query)
             finally:
@@ -185,6 +185,7 @@ class ShardResource(_Held):
         hash, index = self._shard()
         layout = parameters.layout_header(call)
         digest = parameters.digest_header(call)
+        deadline, age = query.deadline(), query.age()
         if digest is None:
             raise Malformed("Digest is missing")
         if not parameters.sends_frames(call):
@@ -194,7 +195,6 @@ class ShardResource(_Held):
         if hashlib.sha256(headers).digest() != digest:
             raise ShardRefused("the frames are not those of the digest")
         key = ShardKey(hash, index, layout.id)
-        deadline, age = query.deadline(), query.age()
         await self._store.put_small(key, layout, frames, deadline, age)
         call.reply.send(201)
 

@@ -22,7 +22,7 @@ MAX_LIMIT = 1000
 MAX_NUMBER = 2**63 - 1
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _STRIPES = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 
 
@@ -77,7 +77,7 @@ class Query:
         """`age` in seconds, 0 without it. Raises Malformed."""
         text = self._given.get("age", "0")
         if _SECONDS.fullmatch(text) is None:
-            raise Malformed("age is a number of seconds")
+            raise Malformed("age is a number of seconds below 1,000,000,000")
         return float(text)
 
     def stripes(self) -> tuple[int, int] | None:

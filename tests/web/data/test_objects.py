@@ -81,6 +81,8 @@ class PutTests(ServedNode):
             ({"X-Ostore-Layout": "k=4; m=2; size=50000"}, "", body, "malformed"),
             ({"Content-Type": "text/plain"}, "", body, "malformed"),
             ({}, f"&layout={ONE.key.layout}", body, "malformed"),
+            ({}, "&age=1000000000", body, "malformed"),
+            ({}, "&deadline=soon", body, "malformed"),
         ):
             headers = {**right, **change}
             answer = await self.ask("POST", target + query, headers, sent)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from random import Random
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.backends.nodes.protocol import FRAMES
 from ostore.model.errors import Malformed
 from ostore.model.names import shard_name
 from ostore.web.data.targets import CONTENT, ROUTES, SHARD, TEMPORARY, UNKNOWN, match
 from tests.contracts.shards import put, sample
-from tests.web.data.serving import ServedNode
+from tests.web.data.serving import ServedNode, digest_of, stream
 
 HASH = "ab" * 32
 ONE = sample(1, 2500)
@@ -285,3 +287,76 @@ class TrickTests(ServedNode):
             answer = await self.ask(method, target, headers)
             self.assert_problem(answer, 400, "malformed")
         self.assertEqual(len(self.node.store.temporaries), 1)
+
+
+KNOWN = (200, 201, 204, 206, 400, 404, 405, 409, 410, 411, 413, 416, 421)
+"""What a signed request of any kind is answered with; never 500."""
+
+
+class RandomTests(ServedNode):
+    """Requests that are put together by chance from good parts and bad ones."""
+
+    async def test_never_500(self) -> None:
+        """Each has an answer of ours, and nothing is logged as our mistake."""
+        rng = Random(3)
+        await put(self.node.store, ONE)
+        shard = f"{ONE.key.hash}.{ONE.key.index}"
+        names = [ONE.key.hash, *3 * [shard], HASH, "8" * 32, "x"]
+        layouts = [ONE.layout.header(), "k=4; m=2; size=9", "k=1; m=0; size=0", "\xff"]
+        numbers = ["0", "1", "999999999", "9" * 18, "9" * 19, "-1", "1.5", "x", ""]
+        odd = ["%ff", "%00", "..", "a b", "", "x", "0-0"]
+        fields = {
+            "do": ["renew", "restore", "condemn", "bad", "put"],
+            "layout": [ONE.key.layout, ONE.key.layout, "8" * 32],
+            "as": names,
+            "uuid": ["7" * 32, "8" * 32],
+            "token": ["7" * 32],
+            "after": [HASH, ONE.key.hash],
+            "part": ["index"],
+            "stripes": ["0-0", "1-9", "2-1"],
+            **dict.fromkeys(["age", "deadline", "limit", "id", "epoch"], numbers),
+        }
+        headers = {
+            "X-Ostore-Layout": layouts,
+            "Content-Type": [FRAMES, "text/plain", "x;;"],
+            "Accept": [FRAMES, "*/*", ",,;"],
+            "Digest": [digest_of(ONE.frames), "SHA-256=x", "MD5=1", "\xff"],
+            "Size": numbers,
+            "Upload-Offset": numbers,
+            "Range": ["bytes=0-", "bytes=-5", "bytes=99999-", "x", "bytes=5-2"],
+        }
+        bodies = [b"", b"x" * 50, stream(ONE.frames), stream(ONE.frames)[:-1], None]
+        starts = [
+            ("/objects/", names),
+            ("/temp/", ["7" * 32, "8" * 32]),
+            ("/", ["shards", "node", "cluster-id", "metrics", "nothing"]),
+        ]
+        seen = set()
+        connection = await self.connected()
+        for number in range(1500):
+            if number % 50 == 0:
+                await put(self.node.store, ONE)
+            method = rng.choice(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+            start, named = rng.choice(starts)
+            name = rng.choice(named)
+            query = []
+            for field in rng.sample(sorted(fields), rng.choice([0, 0, 1, 1, 2])):
+                value = rng.choice(odd if rng.random() < 0.1 else fields[field])
+                query.append(f"{field}={quote(value, safe='%.-')}")
+            target = start + name + ("?" + "&".join(query) if query else "")
+            chosen = rng.sample(sorted(headers), rng.randint(0, 4))
+            given = {name: rng.choice(headers[name]) for name in chosen}
+            body = rng.choice(bodies) if method in ("POST", "PUT", "PATCH") else None
+            lines = self.signed(method, target, given)
+            if body is not None:
+                lines.append(("Content-Length", str(len(body))))
+            encoded = [(name, value.encode()) for name, value in lines]
+            connection.ask(method, target, encoded)
+            connection.send(body or b"")
+            answer = await connection.answer(method)
+            self.assertIn(answer.status, KNOWN, (method, target, given))
+            seen.add(answer.status)
+            if connection.lost or answer.get("connection") == "close":
+                await connection.close()
+                connection = await self.connected()
+        self.assertLessEqual({200, 201, 204, 400, 404, 405}, seen)

@@ -188,6 +188,7 @@ class FramedTests(ServedNode):
             (right, "MD5=abc", ""),
             (right, None, "&age=x"),
             (right, None, "&age=-1"),
+            (right, None, "&age=1000000000"),
             (right, None, "&deadline=1.5"),
         ):
             answer = await self.commit(uuid, ONE.key, layout, digest, query)
