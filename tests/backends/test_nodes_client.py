@@ -406,6 +406,7 @@ class Answers(ClientCase):
             head + b"Content-Length: 2\r\n\r\n[]",
             head + b"Content-Length: 2\r\n\r\n{]",
             head + b"Content-Length: 17\r\n\r\n" + b'{"state": "none"}',
+            head + b"Content-Length: 100000\r\n\r\n" + b"[" * 100_000,
             head + b"X: " + b"x" * 40_000,
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 421 X\r\nContent-Length: 0\r\n\r\n",
@@ -444,6 +445,34 @@ class Answers(ClientCase):
         store = self.serve(script)
         await self.failing(NodeUnreachable, store.find(HASH), 1)
         await self.free()
+
+    async def test_impossible_values(self) -> None:
+        """Numbers no node can mean, and shards of another content."""
+        facts = facts_to_json(
+            ShardFacts(HASH, 0, sample().layout, bytes=1, age=0.0, state="whole")
+        )
+        wrong: list[dict[str, object]] = [
+            {"hash": "1" * 64},
+            {"hash": "../" * 21 + "x"},
+            {"index": -1},
+            {"index": 6},
+            {"index": 1e999},
+            {"bytes": -1},
+            {"age": float("nan")},
+            {"age": 1e999},
+            {"k": 1e999},
+            {"layout": "x"},
+            {"state": "new"},
+        ]
+        for one in wrong:
+            shown = {"state": "have", "shards": [{**facts, **one}]}
+            store = self.serve(lambda session, _: session.json(shown))  # noqa: B023 - used within the turn
+            await self.failing(NodeUnreachable, store.find(HASH))
+            await self._stop()
+        store = self.serve(
+            lambda session, _: session.json({"free": 1e999, "total": "x"})
+        )
+        await self.failing(NodeUnreachable, store.space())
 
     async def test_errors(self) -> None:
         """Problems are the errors they stand for; others are refusals or the node's."""
@@ -661,6 +690,13 @@ class Writing(ClientCase):
         self.assertIsNone(await self.outcome(sink.abort(), upload.REMOVAL + 1))
         await self.free()
 
+    async def test_abort_after_the_end(self) -> None:
+        """A sink that outlives the service is given up at once."""
+        sink = await self.sink()
+        await self.nodes.stop()
+        await self.outcome(sink.abort(), 0)
+        await self.failing(NodeUnreachable, sink.write(sample().frames[0]))
+
     async def test_create_given_up(self) -> None:
         """A temporary that may have been made is removed when its maker goes away."""
         store = self.serve(never)
@@ -775,6 +811,20 @@ class Reading(ClientCase):
         await stream.read()
         await self.failing(NodeUnreachable, stream.read(), 1)
         await stream.close()
+
+    async def test_other_frames(self) -> None:
+        """Frames that are whole but not those of the table are never given out."""
+        right = sample(1, 4 * MIB)
+        for other in (sample(2, 4 * MIB), sample(1, 4 * MIB, data=2)):
+
+            def frames(session: Session, request: Request) -> None:
+                session.answer(200, packed(other))  # noqa: B023 - used within the turn
+
+            stream = await self.stream(frames)
+            self.assertEqual(self.one, right)
+            await self.failing(NodeUnreachable, stream.read(), 1)
+            await stream.close()
+            await self._stop()
 
     async def test_hangs(self) -> None:
         """A node that stops in the midst of frames is given up."""

@@ -30,14 +30,16 @@ layouts = st.builds(
     st.integers(0, 1 << 62),
     st.binary(min_size=16, max_size=16).map(bytes.hex),
 )
-shards = st.builds(
-    ShardFacts,
-    st.binary(min_size=32, max_size=32).map(bytes.hex),
-    st.integers(0, 31),
-    layouts,
-    st.integers(0, 1 << 40),
-    st.integers(0, 1 << 30).map(float),
-    st.sampled_from(("whole", "bad", "garbage")),
+shards = layouts.flatmap(
+    lambda layout: st.builds(
+        ShardFacts,
+        st.binary(min_size=32, max_size=32).map(bytes.hex),
+        st.integers(0, layout.shards - 1),
+        st.just(layout),
+        st.integers(0, 1 << 40),
+        st.integers(0, 1 << 30).map(float),
+        st.sampled_from(("whole", "bad", "garbage")),
+    )
 )
 
 

@@ -64,7 +64,7 @@ class Told:
         """The body as JSON. Raises NodeUnreachable."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NodeUnreachable("the node's answer is no JSON") from None
 
 

@@ -210,11 +210,11 @@ class RemoteStore:
 
     async def find(self, hash: str) -> Holding:
         """All shards of a content held there."""
-        return await self._holding("GET", f"/objects/{checked_hash(hash)}")
+        return await self._holding("GET", checked_hash(hash))
 
-    async def open(self, key: ShardKey) -> RemoteReader:
-        """One shard for reading."""
-        return await open_remote(self.peer, key, self._clock)
+    async def open(self, key: ShardKey, *, bad: bool = False) -> RemoteReader:
+        """One shard for reading; one that is marked bad only with `bad`."""
+        return await open_remote(self.peer, key, self._clock, bad=bad)
 
     async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
         """A page of everything held there."""
@@ -230,19 +230,19 @@ class RemoteStore:
         shown = (await self.peer.ask(Ask("GET", "/node", repeatable=True))).json()
         try:
             return Space(int(shown["free"]), int(shown["total"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer says no space") from None
 
     # Ageing
 
     async def renew(self, hash: str, layout: str) -> Holding:
         """A new age for all shards of a layout."""
-        target = f"/objects/{checked_hash(hash)}?do=renew&layout={checked_id(layout)}"
-        return await self._holding("POST", target)
+        query = f"?do=renew&layout={checked_id(layout)}"
+        return await self._holding("POST", checked_hash(hash), query)
 
     async def restore(self, hash: str) -> Holding:
         """Bring back what garbage has of a content."""
-        return await self._holding("POST", f"/objects/{checked_hash(hash)}?do=restore")
+        return await self._holding("POST", checked_hash(hash), "?do=restore")
 
     async def condemn(self, key: ShardKey) -> str:
         """Mark a shard that may have to go; gives a token."""
@@ -268,6 +268,9 @@ class RemoteStore:
         with suppress(ShardMissing):
             await self.peer.ask(Ask("POST", target, repeatable=True))
 
-    async def _holding(self, method: str, target: str) -> Holding:
-        told = await self.peer.ask(Ask(method, target, repeatable=True))
-        return holding_from_json(told.json())
+    async def _holding(self, method: str, hash: str, query: str = "") -> Holding:
+        ask = Ask(method, f"/objects/{hash}{query}", repeatable=True)
+        holding = holding_from_json((await self.peer.ask(ask)).json())
+        if any(facts.hash != hash for facts in holding.shards):
+            raise NodeUnreachable("the node's answer is of another content")
+        return holding

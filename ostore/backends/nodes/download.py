@@ -30,12 +30,14 @@ DOUBT = 2.0
 """Seconds for finding out why an answer was cut."""
 
 
-async def open_remote(peer: Peer, key: ShardKey, clock: Clock) -> RemoteReader:
+async def open_remote(
+    peer: Peer, key: ShardKey, clock: Clock, *, bad: bool = False
+) -> RemoteReader:
     """Facts and table of a shard, which the node has opened and checked.
 
     Raises ShardMissing, ShardRotten, NodeUnreachable.
     """
-    target = f"/objects/{shard_name(key)}?layout={key.layout}"
+    target = f"/objects/{shard_name(key)}?layout={key.layout}{'&bad=1' if bad else ''}"
     told = await peer.ask(
         Ask("GET", f"{target}&part=index", repeatable=True, limit=MAX_TABLE)
     )
@@ -75,7 +77,7 @@ class RemoteReader:
             await open_remote(self._peer, self.facts.key, self._clock)
 
         stop = min(stop, len(self.table))
-        return RemoteStream(begin, doubt, self._clock, first, stop)
+        return RemoteStream(begin, doubt, self.table, self._clock, first, stop)
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -93,12 +95,14 @@ class RemoteStream:
         self,
         begin: Callable[[int], Awaitable[Exchange]],
         doubt: Callable[[], Awaitable[None]],
+        table: Table,
         clock: Clock,
         first: int,
         stop: int,
     ) -> None:
         self._begin = begin
         self._doubt = doubt
+        self._table = table
         self._clock = clock
         self._next = first
         self._stop = stop
@@ -136,12 +140,22 @@ class RemoteStream:
                 piece = await self._exchange.read()
                 if not piece:
                     raise NodeUnreachable("the node's answer ended early")
-                self._ready.extend(self._parser.feed(piece))
+                self._ready.extend(map(self._checked, self._parser.feed(piece)))
         except (NodeUnreachable, ShardRefused) as error:
             self._drop()
             raise await self._reason(error) from None
         if self._next + len(self._ready) >= self._stop:
             self._exchange.close()
+
+    def _checked(self, frame: Frame) -> Frame:
+        """The frame, if it is the one in the table. Raises ShardRefused."""
+        if frame.number < self._stop:
+            row = self._table.row(frame.number)
+            if frame.row == row and len(frame.block) == self._table.geometry.block(
+                row.stored
+            ):
+                return frame
+        raise ShardRefused("the node's frame differs from the stripe table")
 
     async def _reason(self, error: ShardError) -> ShardError:
         """Why an answer was cut: a node cuts it where the shard is rotten."""

@@ -121,8 +121,9 @@ class Pool:
                 self._close_idle(peer)
             while peer.idle:
                 connection = peer.idle.pop()
-                if not connection.lost:
+                if connection.reusable:
                     return connection
+                del self._of[connection]
             connection = await self._connected(address)
         except BaseException:
             self._left(address)

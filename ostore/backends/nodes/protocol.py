@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from ostore.model.errors import (
@@ -21,7 +22,7 @@ from ostore.model.errors import (
     ShardRefused,
     ShardRotten,
 )
-from ostore.model.layouts import Holding, Layout, ShardFacts
+from ostore.model.layouts import MAX_SHARDS, Holding, Layout, ShardFacts
 
 FRAMES = "application/x-ostore-frames"
 """The media type of a body made of frames."""
@@ -78,7 +79,7 @@ def error_of(status: int, body: bytes) -> Exception:
         slug = str(problem["type"]).removeprefix("urn:ostore:problem:")
         detail = str(problem["detail"])[:MAX_DETAIL]
         return ERRORS[slug][1](detail)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return NodeUnreachable(f"the node answered {status}")
 
 
@@ -127,9 +128,12 @@ def facts_from_json(shown: Any) -> ShardFacts:
             age=float(shown["age"]),
             state=str(shown["state"]),
         )
-    except (KeyError, TypeError, ValueError, Malformed):
+    except (KeyError, TypeError, ValueError, OverflowError, Malformed):
         raise NodeUnreachable("the node's answer is no shard") from None
-    if facts.state not in _SHARD_STATES or not _HASH.fullmatch(facts.hash):
+    known = facts.state in _SHARD_STATES and _HASH.fullmatch(facts.hash) is not None
+    most = layout.shards if layout.data else MAX_SHARDS
+    possible = 0 <= facts.index < most and facts.bytes >= 0 and isfinite(facts.age)
+    if not (known and possible):
         raise NodeUnreachable("the node's answer is no shard")
     return facts
 

@@ -103,17 +103,27 @@ class RemoteSink:
         self._stop_resting()
         self._failed(NodeUnreachable("the write was given up"))
         if self._removed is None:
-            self._removed = done = Deferred[None]()
-
-            async def work() -> None:
-                try:
-                    await remove(self._peer, self._clock, self._upload)
-                finally:
-                    done.callback(None)
-
-            self._tasks.spawn("removing a temporary", work)
+            self._removed = self._removal()
         if not self._removed.called:
             await shielded(self._removed)
+
+    def _removal(self) -> Deferred[None]:
+        """Begin to remove the temporary; fires when that has ended."""
+        ended: Deferred[None] = Deferred()
+        begun = False
+
+        async def work() -> None:
+            nonlocal begun
+            begun = True
+            try:
+                await remove(self._peer, self._clock, self._upload)
+            finally:
+                ended.callback(None)
+
+        self._tasks.spawn("removing a temporary", work)
+        if not begun:  # the service is stopping
+            ended.callback(None)
+        return ended
 
     async def _send(self, header: bytes, frame: Frame) -> None:
         """Send it in the request under way, or in a new one."""
