@@ -265,6 +265,9 @@ class PoisonTests(BusCase):
         body = bytes(range(256)) * 256
         self.publish(body)
         self.assertEqual(self.heard[0][0], body)
+        self.broker.raw(frames.pack(frames.BODY, 2, b"x" * 4089))
+        self.net.turn()
+        self.assertIn("too large", str(self.bus.trouble))
 
     @settings(deadline=None, max_examples=60)
     @given(st.data())
@@ -321,6 +324,30 @@ class PoisonTests(BusCase):
             self.works()
             self.assertEqual(self.broker.count, 1 + count, name)
 
+    def test_nothing_behind_the_end(self) -> None:
+        """What comes in one piece with the broker's farewell is not taken."""
+        self.rise()
+        self.broker.raw(
+            packed(0, "connection.close", reply_code=320)
+            + packed(2, "basic.deliver", exchange="a")
+            + content(2, b"x")
+        )
+        self.net.turn()
+        self.assertEqual((self.heard, self.bus.dropped), ([], 0))
+        (end,) = self.net.ends
+        self.assertIsNone(end.producer)
+
+    def test_answers_that_stop(self) -> None:
+        """The same for answers."""
+        self.rise()
+        answers: list[bytes] = []
+        stopped: list[Deferred[None]] = []
+        self.bus.listen(answers.append)
+        self.bus.listen(lambda _: stopped.append(start(self.bus.stop())))
+        self.broker.raw((packed(1, "basic.deliver") + content(1, b"x")) * 3)
+        self.net.turn()
+        self.assertEqual((answers, len(stopped)), ([b"x"], 1))
+
     def test_handler_that_stops(self) -> None:
         """A handler may stop the bus: the rest of its batch is not delivered."""
         self.rise()
@@ -371,6 +398,9 @@ class LosingTests(BusCase):
         self.net.pass_(10)
         self.works()
         self.assertEqual(len(lines), 4, lines)
+        self.broker.shut()
+        self.net.pass_(60)
+        self.assertEqual(len(lines), 4 + 4, lines)
         self.assertNotIn("s3cret", "".join(lines))
 
     def lines(self, said: list[str]) -> ILogObserver:
@@ -427,6 +457,19 @@ class LosingTests(BusCase):
         self.broker.open()
         self.net.pass_(2.5)
         self.assertEqual(self.net.attempts, [])
+
+    def test_good_time_forgives(self) -> None:
+        """After a connection that held, the next is sought without delay."""
+        self.broker.shut()
+        self.rise()
+        self.net.pass_(30)
+        self.broker.open()
+        self.net.pass_(9)
+        self.works()
+        self.broker.shut()
+        self.broker.open()
+        self.net.pass_(0.3)
+        self.works()
 
     def test_several(self) -> None:
         """Brokers are tried in turn; the dead ones cost one attempt each."""
@@ -542,8 +585,10 @@ class LosingTests(BusCase):
         self.rise()
         self.broker.silent.add("queue.bind")
         self.bus.subscribe("b", lambda body, to: self.heard.append((body, to)))
+        waiting = start(self.bus.publish("b", b"not yet"))
         self.net.pass_(5.1)
         self.assertIn("did not subscribe", str(self.bus.trouble))
+        self.failureResultOf(waiting, BusUnavailable)
         self.broker.silent.clear()
         self.net.pass_(0.4)
         self.run_(self.bus.publish("b", b"here"))
@@ -678,6 +723,15 @@ class RefusalTests(BusCase):
         self.rise()
         self.told_once("AMQP 0-9-1")
 
+    def test_version_later(self) -> None:
+        """These letters in the midst of a connection are garbage like any other."""
+        self.rise()
+        self.broker.raw(b"AMQP\x00\x01\x00\x00")
+        self.net.turn()
+        self.assertIn("broke the protocol", str(self.bus.trouble))
+        self.net.pass_(1)
+        self.assertEqual(self.refused, [])
+
     def test_no_broker(self) -> None:
         """Something else on the port may pass: nobody is told to act."""
         self.broker.banner = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
@@ -777,3 +831,16 @@ class FlowTests(BusCase):
         self.net.turn()
         self.works()
         self.assertEqual(len(self.away), 2)
+
+    def test_slow_bursts(self) -> None:
+        """Bursts that each go out in the end do not add up."""
+        self.rise()
+        (end,) = self.net.ends
+        for _ in range(4):
+            end.frozen = True
+            for _ in range(10):
+                self.run_(self.bus.publish("a", b"x" * 60_000))
+            self.assertTrue(self.bus.up)
+            end.thaw()
+            self.net.turn()
+        self.assertEqual(len(self.heard), 40)

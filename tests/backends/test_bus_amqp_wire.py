@@ -343,3 +343,26 @@ class ContentsTests(SynchronousTestCase):
         contents.header(struct.pack("!HHQH", 60, 0, 3, 0))
         with self.assertRaises(BadFrame):
             contents.body(b"1234")
+
+    def test_body_before_header(self) -> None:
+        """Even an empty piece of a body comes behind its header."""
+        contents = Contents(lambda *_: self.fail("taken"), self.fail)
+        with self.assertRaises(BadFrame):
+            contents.body(b"")
+        contents.begin(b"\x00\x3c\x00\x3c\x00" + bytes(9) + b"\x01a\x00")
+        with self.assertRaises(BadFrame):
+            contents.body(b"")
+
+    def test_cut_delivery(self) -> None:
+        """A delivery whose exchange is cut short is unfit."""
+        dropped: list[int] = []
+        contents = Contents(lambda *_: self.fail("taken"), lambda: dropped.append(1))
+        contents.begin(b"\x00\x3c\x00\x3c\x00" + bytes(9) + b"\x02a")
+        contents.header(struct.pack("!HHQH", 60, 0, 1, 0))
+        contents.body(b"x")
+        self.assertEqual(dropped, [1])
+
+    def test_more_flags(self) -> None:
+        """A header whose flags go on has properties that AMQP does not know."""
+        header = struct.pack("!HHQH", 60, 0, 1, frames.REPLY_TO | 1) + b"\x01a"
+        self.assertEqual(frames.read_header(header), (1, None))

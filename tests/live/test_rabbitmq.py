@@ -22,25 +22,16 @@ from ostore.model.errors import BusUnavailable
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import start
 from tests.contracts import bus
+from tests.live.servers import broker
 from tests.support.authority import Authority
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import STRANGE, RabbitMQ
+from tests.support.rabbitmq import STRANGE
 
 reactor = cast("Any", installed)
 CLOCK = Clock(reactor, reactor.seconds, time.time)
 TOPICS = ("a", "b", "ask", "nothing", "settle")
 PATIENCE = 30.0
 NODES = 6
-_brokers: list[RabbitMQ] = []
-
-
-def broker() -> RabbitMQ:
-    """The broker of this process, started for the first who asks."""
-    if not _brokers:
-        made = RabbitMQ()
-        made.start()
-        _brokers.append(made)
-    return _brokers[0]
 
 
 async def until(true: Callable[[], object], patience: float = PATIENCE) -> None:

@@ -167,6 +167,10 @@ class Connection(Protocol):
             heartbeat=self.broker.heartbeat,
         )
 
+    def _connection_tune_ok(self, number: int, frame_max: int, **_: Any) -> None:
+        assert self._frames is not None
+        self._frames.limit = frame_max - frames.OVERHEAD
+
     def _connection_open(self, number: int, virtual_host: str, **_: Any) -> None:
         if virtual_host in self.broker.vhosts:
             self.tell(0, "connection.open-ok")
