@@ -21,7 +21,7 @@ from tests.support.child import Child
 from tests.support.livecluster import LiveCluster, Service
 from tests.support.standalone import files_below, sha256
 
-FAST = ("--heartbeat", "1s", "--node-timeout", "3s")
+FAST = ("--heartbeat", "1s", "--node-timeout", "3s", "--rebuild-delay", "3s")
 """Settings of the shared cluster."""
 PATIENCE = 60.0
 """Seconds after which what does not happen never will."""
@@ -225,6 +225,10 @@ class LiveCase(SynchronousTestCase):
     def until(self, holds: Callable[[], object], what: str) -> float:
         """Wait until it holds; gives the seconds that it took."""
         return until(holds, what)
+
+    def until_up(self) -> None:
+        """Wait until every api is ready and sees every data service up."""
+        self.until(lambda: up(self.cluster), "the cluster is up")
 
     # Looking at the disks
 
