@@ -143,6 +143,20 @@ class FramedTests(ServedNode):
             self.assertEqual(answer.get("upload-offset"), "5000")
         self.assertEqual(self.node.store.temporaries.held(uuid), 5000)
 
+    async def test_refused_before_the_body(self) -> None:
+        """Who waits for 100 Continue is told of a wrong offset instead."""
+        uuid = await self.create()
+        headers = {
+            "Upload-Offset": "7",
+            "Content-Type": FRAMES,
+            "Content-Length": "100000",
+            "Expect": "100-continue",
+        }
+        connection = await self.connected()
+        target = f"/temp/{uuid}"
+        connection.ask("PATCH", target, self.signed("PATCH", target, headers))
+        self.assert_problem(await connection.answer(), 409, "node-refused")
+
     async def test_bad_frames(self) -> None:
         """A rotten frame, or one out of turn, is refused; what stood before stays."""
         uuid = await self.create()
