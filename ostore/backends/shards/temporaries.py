@@ -103,10 +103,17 @@ class Temporaries:
         source = Source(self._shelf.disk.files, await self._reopen(temp), None)
         return HeldBytes(source, self._workers, temp.draft, temp.plain)
 
-    async def append(self, uuid: str, offset: int, framed: bool, read: Read) -> int:
+    async def append(
+        self,
+        uuid: str,
+        offset: int,
+        framed: bool,
+        read: Read,
+        length: int | None = None,
+    ) -> int:
         """Append all that `read` gives, behind `offset`; the bytes held then.
 
-        Whole frames, or plain bytes, that came before an error are kept. Raises
+        What is wrong with a body of `length` bytes is said before it is read. Whole frames, or plain bytes, that came before an error are kept. Raises
         WrongOffset, Refused (also for bytes of the other kind), ShardRefused (frames
         that are none), TooLong, NodeFull, NodeUnreachable, and what `read` raises.
         """
@@ -114,13 +121,13 @@ class Temporaries:
         try:
             if offset != temp.held:
                 raise WrongOffset(temp.held)
+            if length:
+                temp.become(framed)
+                temp.admit(0 if framed else length)
             piece = await read()
             if not piece:
                 return temp.held
-            if temp.framed not in (None, framed):
-                kind = "frames" if temp.framed else "plain bytes"
-                raise Refused(f"the temporary holds {kind}")
-            temp.framed = framed
+            temp.become(framed)
             append = self._append_frames if framed else self._append_plain
             await append(temp, piece, read)
             return temp.held

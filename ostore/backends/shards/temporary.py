@@ -64,6 +64,13 @@ class Temporary:
         """Bytes of the sender, without the headers of frames."""
         return self.plain or self.draft.block_bytes
 
+    def become(self, framed: bool) -> None:
+        """Be of that kind from now on. Raises Refused when it is of the other."""
+        if self.framed not in (None, framed):
+            kind = "frames" if self.framed else "plain bytes"
+            raise Refused(f"the temporary holds {kind}")
+        self.framed = framed
+
     def admit(self, more: int) -> None:
         """See to it that `more` bytes may follow. Raises NodeUnreachable, TooLong."""
         if self.gone:

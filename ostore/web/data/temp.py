@@ -37,7 +37,7 @@ class TemporaryResource(Resource):
             raise Malformed(f"{HELD} is missing")
         framed = parameters.sends_frames(call)
         held = await self._temporaries.append(
-            upload_name(self._name), offset, framed, call.body.read
+            upload_name(self._name), offset, framed, call.body.read, call.body.length
         )
         call.reply.send(204, {HELD: str(held)})
 

@@ -144,18 +144,25 @@ class FramedTests(ServedNode):
         self.assertEqual(self.node.store.temporaries.held(uuid), 5000)
 
     async def test_refused_before_the_body(self) -> None:
-        """Who waits for 100 Continue is told of a wrong offset instead."""
-        uuid = await self.create()
-        headers = {
-            "Upload-Offset": "7",
-            "Content-Type": FRAMES,
-            "Content-Length": "100000",
-            "Expect": "100-continue",
-        }
-        connection = await self.connected()
-        target = f"/temp/{uuid}"
-        connection.ask("PATCH", target, self.signed("PATCH", target, headers))
-        self.assert_problem(await connection.answer(), 409, "node-refused")
+        """Who waits for 100 Continue is told what is wrong instead."""
+        plain, framed = await self.create(size=99_999), await self.create()
+        await self.patch(framed, 0, stream(ONE.frames[:1]))
+        for uuid, offset, kind, status, slug in (
+            (plain, 7, PLAIN, 409, "node-refused"),
+            (framed, 5000, PLAIN, 409, "node-refused"),
+            (plain, 0, PLAIN, 413, "shard-refused"),
+            (plain, 0, PLAIN, 404, "not-found"),
+        ):
+            headers = {
+                "Upload-Offset": str(offset),
+                "Content-Type": kind,
+                "Content-Length": "100000",
+                "Expect": "100-continue",
+            }
+            connection = await self.connected()
+            target = f"/temp/{uuid}"
+            connection.ask("PATCH", target, self.signed("PATCH", target, headers))
+            self.assert_problem(await connection.answer(), status, slug)
 
     async def test_bad_frames(self) -> None:
         """A rotten frame, or one out of turn, is refused; what stood before stays."""
