@@ -10,12 +10,14 @@ from twisted.internet import task
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial import unittest
 
+from ostore.backends.nodes.download import RemoteStream
+from ostore.backends.nodes.upload import RemoteSink
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
 from ostore.interfaces import IShardStore
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import ThreadWorkers
-from tests.contracts.shards import ShardStoreContract
+from tests.contracts.shards import STRIPE, ShardStoreContract, sample
 from tests.streaming.test_tls import credentials
 from tests.support.nodes import REAL, Heard, ServedNode, http_nodes, reactor
 
@@ -62,6 +64,23 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         nodes = http_nodes(heard, clock, self.wall)
         self.addCleanup(nodes.stop)
         return nodes.store(node.node_id)
+
+    async def test_rests(self) -> None:
+        """A writer and a reader that rest between any two frames lose nothing."""
+        store, one = await self.begin(), sample(1, 4 * STRIPE)
+        sink = await store.create("a" * 32)
+        assert isinstance(sink, RemoteSink)
+        for frame in one.frames:
+            await sink.write(frame)
+            sink._end()
+        await sink.commit(one.key, one.layout, None, 0)
+        reader = await store.open(one.key)
+        stream = reader.frames(1, 4)
+        assert isinstance(stream, RemoteStream)
+        for frame in one.frames[1:]:
+            self.assertEqual(await stream.read(), frame)
+            stream._drop()
+        self.assertIsNone(await stream.read())
 
 
 class OnAnotherClock(OverHttp):

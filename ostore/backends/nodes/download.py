@@ -44,7 +44,7 @@ async def open_remote(
     try:
         shown = json.loads(told.headers[FACTS.lower()])
         table = Table.from_bytes(told.body)
-    except (KeyError, ValueError, ShardRotten):
+    except (KeyError, ValueError, RecursionError, ShardRotten):
         raise NodeUnreachable("the node's answer is no stripe table") from None
     facts = facts_from_json(shown)
     if facts.key != key or facts.layout != table.layout():
