@@ -75,7 +75,8 @@ class End:
         self.flush()
 
     def loseConnection(self) -> None:
-        """Close once all is sent."""
+        """Close once all is sent; a real one with a paused producer might never."""
+        assert self.producer is None
         self.disconnecting = True
         self._net.callLater(0, self.flush)
 
