@@ -251,8 +251,12 @@ class IShardStore(Interface):
         What is marked bad or lies in garbage is left out.
         """
 
-    async def open(key: ShardKey) -> IShardReader:
-        """Raises ShardMissing, ShardRotten (which also marks it bad)."""
+    async def open(key: ShardKey, *, bad: bool = False) -> IShardReader:
+        """Raises ShardMissing, ShardRotten (which also marks it bad).
+
+        With `bad` a shard that is marked so is opened too, if its two ends and its
+        table are right: some of its frames may be.
+        """
 
     async def renew(hash: str, layout: str) -> Holding:
         """Give all shards of that layout a new age, restoring them from garbage.

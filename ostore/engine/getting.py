@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
 
 from ostore.engine.cluster import Cluster
 from ostore.engine.reading import StripeReader
 from ostore.engine.repairs import Repairs
+from ostore.engine.salvaging import Salvaging
 from ostore.erasure.codec import Codecs
 from ostore.erasure.framing import Table
 from ostore.erasure.geometry import Buffer
@@ -19,13 +23,29 @@ from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import gather
 
 
+class Stripes(Protocol):
+    """Reads a layout stripe by stripe, ascending."""
+
+    def until(self, stop: int) -> None:
+        """Nothing from stripe `stop` on will be wanted."""
+
+    async def stripe(self, number: int) -> Sequence[Buffer]:
+        """The raw bytes of one stripe, in pieces. Raises TooFewShards."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every shard. Idempotent."""
+
+
 class ByteStream:
     """The bytes start <= i < stop of a content; made by `OpenObject.read`.
 
     `read` gives the next piece and b"" at the end; whoever holds it closes it.
     """
 
-    def __init__(self, reader: StripeReader | None, table: Table | None) -> None:
+    def __init__(self, reader: Stripes | None, table: Table | None) -> None:
+        self.rescue: Callable[[], Awaitable[Stripes]] | None = None
+        """Gives another reader of the same layout, should this one fail."""
         self._reader = reader
         self._table = table
         self._pieces: deque[Buffer] = deque()
@@ -64,7 +84,16 @@ class ByteStream:
     async def _fill(self) -> None:
         if self._reader is None or self._next >= self._end:
             raise TooFewShards("the content ended early")
-        pieces = await self._reader.stripe(self._next)
+        try:
+            pieces = await self._reader.stripe(self._next)
+        except TooFewShards:
+            rescue, self.rescue = self.rescue, None
+            if rescue is None:
+                raise
+            failed, self._reader = self._reader, await rescue()
+            await failed.close()
+            self._reader.until(self._end)
+            pieces = await self._reader.stripe(self._next)
         self._next += 1
         skip, self._skip = self._skip, 0
         for piece in pieces:
@@ -93,6 +122,7 @@ class Getting:
         self._codecs = codecs
         self._repairs = repairs
         self._timeout = locate_timeout
+        self._salvaging = Salvaging(cluster, nodes, clock, codecs)
 
     async def read(self, version: Version, begin: int, stop: int) -> ByteStream:
         """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
@@ -100,10 +130,14 @@ class Getting:
             return ByteStream(None, None)
         try:
             return await self._read(version, begin, stop)
-        except TooFewShards:
-            if not await self._restore(version.hash):
-                raise
-        return await self._read(version, begin, stop)
+        except TooFewShards as error:
+            why = error
+        if await self._restore(version.hash):
+            with suppress(TooFewShards):
+                return await self._read(version, begin, stop)
+        with suppress(TooFewShards):
+            return await self._salvage(version, begin, stop)
+        raise why
 
     async def reach(self, version: Version) -> None:
         """Return once enough shards for a read are known. Raises TooFewShards."""
@@ -111,10 +145,29 @@ class Getting:
             return
         try:
             await self._standings(version.hash)
-        except TooFewShards:
-            if not await self._restore(version.hash):
-                raise
-            await self._standings(version.hash)
+        except TooFewShards as error:
+            why = error
+        else:
+            return
+        if await self._restore(version.hash):
+            with suppress(TooFewShards):
+                await self._standings(version.hash)
+                return
+        with suppress(TooFewShards):
+            await (await self._salvaging.open(version.hash)).close()
+            return
+        raise why
+
+    async def _salvage(self, version: Version, begin: int, stop: int) -> ByteStream:
+        """The same from shards of which each is rotten somewhere."""
+        salvage = await self._salvaging.open(version.hash)
+        try:
+            stream = ByteStream(salvage, salvage.table)
+            await stream.seek(begin, stop)
+        except BaseException:
+            await salvage.close()
+            raise
+        return stream
 
     async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
         last: Exception | None = None
@@ -130,6 +183,8 @@ class Getting:
                 await reader.close()
                 raise
             else:
+                layout = standing.layout
+                stream.rescue = partial(self._salvaging.open, version.hash, layout)
                 return stream
         raise last or TooFewShards("too few shards of the content are within reach")
 

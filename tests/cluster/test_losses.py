@@ -112,7 +112,8 @@ class FolderTests(LossCase):
         self.patch(member, "WATCH", 3600)
         await self.rise()
         for size in (100, 3 * 2**20):
-            self.lose(1, 2)
+            for number in (1, 2):  # at one stroke: repairs may be writing there
+                self.node(number).rename(self.root / f"gone{number} {size}")
             await self.put("new", some_bytes(size))
             await self.assert_reads("new", some_bytes(size))
             await self.assert_right()
@@ -296,14 +297,26 @@ class FileTests(LossCase):
         await self.until_whole(LARGE, self.large)
 
     async def test_more_rotten(self) -> None:
-        """More than two found rotten on the way: cut, and all before it was right."""
-        for index in range(4):
-            offset = len(PROLOGUE) + (index + 1) * (FRAME + BLOCK) + FRAME
-            self.spoil(index, flip(offset))
+        """Every shard rotten, two in each stripe: all can be read still."""
+        for index, stripe in enumerate((0, 0, 1, 1, 2, 2, 3, 3, 4, 4)):
+            offset = len(PROLOGUE) + stripe * (FRAME + BLOCK) + FRAME
+            self.spoil(index % 6, flip(offset))
+        for _ in range(2):
+            await self.assert_reads("large", LARGE)
+            part = [("Range", "bytes=3000000-4000000")]
+            answer = await self.ask("GET", "/objects/large", part)
+            self.assertEqual(answer.status, 206)
+            self.assertTrue(answer.body == LARGE[3000000:4000001], "the bytes differ")
+            self.assertEqual((await self.ask("HEAD", "/objects/large")).status, 200)
+
+    async def test_too_many_rotten(self) -> None:
+        """Three in one stripe on the way: cut, and all before it was right."""
+        for index in range(3):
+            self.spoil(index, flip(len(PROLOGUE) + 2 * (FRAME + BLOCK) + FRAME))
         with self.assertRaises(Cut) as caught:
             await self.get("large")
         got = caught.exception.got
-        self.assertGreaterEqual(len(got), 1 << 20)
+        self.assertGreater(len(got), 0)
         self.assertTrue(LARGE.startswith(got))
 
     async def test_three_rotten(self) -> None:

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from ostore.erasure.framing import Frame, TableBuilder, crc32c
 from ostore.interfaces import IFrameStream, IShardReader, IShardSink, IShardStore
-from ostore.model.errors import Malformed, ShardMissing, ShardRefused
+from ostore.model.errors import Malformed, ShardMissing, ShardRefused, ShardRotten
 from ostore.model.layouts import Layout, ShardFacts, ShardKey
 
 if TYPE_CHECKING:
@@ -340,6 +340,12 @@ class ShardStoreContract(TestCase):
         )
         (facts,) = await store.list("", 10)
         self.assertEqual(facts.state, "bad")
+        await self.refused(ShardRotten, store.open(one.key))
+        reader = await store.open(one.key, bad=True)
+        stream = reader.frames(0, len(reader.table))
+        self.assertEqual(await stream.read(), one.frames[0])
+        await stream.close()
+        await reader.close()
         await put(store, one)
         self.assertWhole(one, *(await store.find(one.key.hash)).shards)
         self.assertEqual(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
 from ostore.engine.getting import ByteStream
-from ostore.erasure.framing import Frame, crc32c
+from ostore.erasure.framing import FRAME_HEADER, Frame, crc32c
+from ostore.erasure.shardfile import PROLOGUE
 from ostore.model.errors import (
     NodeUnreachable,
     ShardMissing,
@@ -372,6 +373,84 @@ class StreamTests(ReadCase):
         self.rigs[0].rules["find"] = lambda *_: self.clock.sleep(0.3)
         self.assert_reads(0.05)
         self.assertEqual(self.queued(LARGE) | self.queued(SMALL), set())
+
+
+class SalvageTests(ReadCase):
+    """More than m shards are rotten, but nowhere more than m in one stripe."""
+
+    def rot(self, *where: tuple[int, int]) -> None:
+        """Rot a byte of those (index, stripe)."""
+        for index, stripe in where:
+            frame = FRAME_HEADER.size + MIB // 4
+            offset = len(PROLOGUE) + stripe * frame + FRAME_HEADER.size
+            self.flip(LARGE, index, offset)
+
+    def test_all_rotten(self) -> None:
+        """Reads are right while the rot is met, and once all is known to be bad."""
+        self.rise_with()
+        self.rot((0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2))
+        for _ in range(3):
+            self.assertEqual(self.run_(self.get("large"), 3), LARGE)
+            for begin, stop in ((0, 1), (MIB - 1, MIB + 1), (2 * MIB, 3 * MIB + 7)):
+                part = self.run_(self.get("large", begin, stop), 3)
+                self.assertEqual(part, LARGE[begin:stop])
+        for rig in self.rigs:
+            found = self.run_(rig.node.store.find(sha256(LARGE)))
+            self.assertEqual(found.state, "none")
+        self.run_(self.reach("large"), 3)
+
+    def test_met_on_the_way(self) -> None:
+        """A stream goes on where its shards leave it, without a wrong byte."""
+        self.rise_with()
+        stream = self.open()
+        self.rot((0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (5, 3))
+        self.assertEqual(self.rest(stream), LARGE)
+
+    def test_too_much(self) -> None:
+        """Three rotten blocks in one stripe: that part is lost, the others are not."""
+        self.rise_with()
+        self.rot((0, 1), (1, 1), (2, 1), (3, 0), (4, 0))
+        self.refused(TooFewShards, self.get("large", MIB, MIB + 1), 3)
+        self.assertEqual(self.run_(self.get("large", 0, MIB), 3), LARGE[:MIB])
+        stream = self.open()
+        self.refused(TooFewShards, self.swallow(stream), 3)
+
+    async def swallow(self, stream: ByteStream) -> None:
+        """Read it to its end, and let go of it."""
+        try:
+            while await stream.read():
+                pass
+        finally:
+            await stream.close()
+
+    def test_some_out_of_reach(self) -> None:
+        """Nodes that hang or are gone cost a moment, as long as k blocks are left."""
+        self.rise_with()
+        self.rot((0, 0), (1, 1), (2, 2))
+        self.assertEqual(self.run_(self.get("large"), 3), LARGE)
+        self.holder(LARGE, 5).rules["stream.read"] = hangs
+        self.assertEqual(self.run_(self.get("large"), 5), LARGE)
+        self.holder(LARGE, 5).rules["open"] = fails(NodeUnreachable("gone"))
+        self.assertEqual(self.run_(self.get("large"), 3), LARGE)
+
+    def test_lies(self) -> None:
+        """Blocks that pass their own checksum and not the stripe's are left out."""
+        self.rise_with()
+        self.lie(LARGE, 5)
+        self.rot((0, 0), (1, 1), (2, 2))
+        for _ in range(2):
+            self.assertEqual(self.run_(self.get("large"), 3), LARGE)
+
+    def test_nothing_is_left_open(self) -> None:
+        """Every file is closed behind a read, however it ends."""
+        self.rise_with()
+        self.rot((0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2))
+        self.run_(self.get("large"), 3)
+        stream = self.open()
+        self.run_(stream.read())
+        self.run_(stream.close())
+        for rig in self.rigs:
+            self.assertEqual(rig.open_files(), [])
 
 
 class LayoutTests(ReadCase):

@@ -209,10 +209,10 @@ class ShardStore:
         checked_hash(hash)
         return await self._keys(hash, bad=True)
 
-    async def open(self, key: ShardKey) -> Reader:
-        """One shard for reading."""
+    async def open(self, key: ShardKey, *, bad: bool = False) -> Reader:
+        """One shard for reading; one that is marked bad only with `bad`."""
         self._root.paths.shard(key)
-        if key in self._ledger.bad:
+        if key in self._ledger.bad and not bad:
             raise ShardRotten("the shard was found rotten before")
         if self._scan.knows(key.hash) and (key, 0) not in self._ledger.shards.of(
             key.hash
