@@ -8,12 +8,15 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model.names import MAX_NAME
+from ostore.service.config import resolve
+from ostore.service.settings import CONFIG, SETTINGS
 from ostore.streaming.problem import TABLE
 from ostore.web.api.kept import MAX_KEPT
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
 
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -60,3 +63,44 @@ class PageTests(SynchronousTestCase):
         text = (CHECKOUT / "docs/http.md").read_text("utf-8")
         self.assertIn(f"| name | 1 to {MAX_NAME} bytes |", text)
         self.assertIn(f"| kept headers | {MAX_KEPT} bytes", text)
+
+
+class OperationsTests(SynchronousTestCase):
+    """docs/operations.md."""
+
+    def setUp(self) -> None:
+        """Read it."""
+        self.text = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+        self.blocks = _BLOCK.findall(self.text)
+
+    def test_files(self) -> None:
+        """Its TOML files are accepted by the services that they are for."""
+        data, api, tls = (text for kind, text in self.blocks if kind == "toml")
+        for role, text in (("data", data), ("data", data + tls), ("api", api)):
+            path = self.mktemp()
+            Path(path).write_text(text, "utf-8")
+            settings = resolve(role, {"config": path}, {})
+            self.assertGreater(len(settings.rabbitmq_server), 1)
+
+    def test_script(self) -> None:
+        """The script that asks for every content is Python."""
+        (script,) = re.findall(
+            r"<<'END'\n(.*?)^END$", self.text, re.MULTILINE | re.DOTALL
+        )
+        compile(script, "script", "exec")
+
+    def test_variables(self) -> None:
+        """Every variable of the environment on any page is one of ours."""
+        known = {setting.variable for setting in (*SETTINGS, CONFIG)}
+        found = set()
+        for page in PAGES:
+            found |= set(re.findall(r"OSTORE_[A-Z_]+[A-Z]", page.read_text("utf-8")))
+        self.assertLessEqual(found, known)
+        self.assertGreater(len(found), 5)
+
+    def test_shipped(self) -> None:
+        """What it takes from share/ostore lies in etc/."""
+        named = set(re.findall(r"share/ostore/([\w./-]+)", self.text))
+        for each in named:
+            self.assertTrue((CHECKOUT / "etc" / each).is_file(), each)
+        self.assertGreater(len(named), 2)
