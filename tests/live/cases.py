@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.live import servers
 from tests.live.client import Answer, Asking, Cut, Headers, ask
 from tests.support.child import Child
 from tests.support.livecluster import LiveCluster, Service
 from tests.support.standalone import files_below, sha256
+
+T = TypeVar("T")
 
 FAST = ("--heartbeat", "1s", "--node-timeout", "3s", "--rebuild-delay", "3s")
 """Settings of the shared cluster."""
@@ -122,7 +126,12 @@ class LiveCase(SynchronousTestCase):
         """Have the cluster."""
         self.cluster = self.make()
         self._made = 0
-        self.addCleanup(self.settle)
+        self.addCleanup(self.settling)
+
+    def settling(self) -> object:
+        """Do `settle`, here or elsewhere."""
+        self.settle()
+        return None
 
     def make(self) -> LiveCluster:
         """The cluster of this test."""
@@ -282,3 +291,20 @@ class LiveCase(SynchronousTestCase):
         for secret in (*TROUBLE, *secrets):
             self.assertNotIn(secret, child.stderr + child.stdout)
         return lines[0]
+
+
+class ThreadedCase(LiveCase, TestCase):
+    """Stories that need a reactor of their own beside them.
+
+    What blocks is called by `elsewhere`, in a thread.
+    """
+
+    timeout = 300
+
+    def elsewhere(self, story: Callable[..., T], *words: object) -> Deferred[T]:
+        """Run what blocks, and leave the reactor running meanwhile."""
+        return deferToThread(story, *words)
+
+    def settling(self) -> object:
+        """As elsewhere."""
+        return self.elsewhere(self.settle)
