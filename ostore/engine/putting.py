@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
-
 from ostore.engine.intake import Body, Intake, Writing
 from ostore.engine.recording import Recording
+from ostore.engine.referring import PutRequest, Referring
 from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
 from ostore.engine.turns import Turns
@@ -21,23 +20,7 @@ from ostore.model.errors import (
 )
 from ostore.model.layouts import Layout
 from ostore.model.uploading import Facts, upload
-from ostore.model.versions import NO_HEADERS, NewVersion, Version
-
-
-@attrs.frozen
-class PutRequest:
-    """What the client asked for, beside the body.
-
-    `digest` is the promised SHA-256 in hex; `size` the announced length or None.
-    """
-
-    name: str
-    digest: str | None = None
-    size: int | None = None
-    headers: Mapping[str, str] = NO_HEADERS
-    condition: WriteCondition = WriteCondition()
-    put_id: str | None = None
-    bucket: str = ""
+from ostore.model.versions import Version
 
 
 class Put:
@@ -86,29 +69,14 @@ class Put:
         known: equal ones take turns here, and all but the first find a known content.
         """
         layout = self._intake.layout()
-        return await self._known(hash, size) or await self._new(hash, layout)
-
-    async def _known(self, hash: str, size: int) -> Version | None:
-        """The content is there already: refer to it, if it can be relied on."""
-        house = self._house
-        census = await house.writing.cluster.locate(hash)
-        for standing in census.standings():
-            if standing.layout.size != size:
-                continue
-            quorum = house.writing.quorum(standing.layout)
-            if len(standing.spread) < quorum:
-                continue
-            present = await house.renewing.renew(hash, standing)
-            if len(present) < quorum:
-                continue
-            layout = standing.layout
-            missing = tuple(i for i in range(layout.shards) if i not in present)
-            version = await self._record(hash, layout, missing)
-            again = await house.renewing.renew(hash, standing)
-            if len(again) < quorum:
-                await self._mend(hash, version)
-            return version
-        return None
+        known = await self._house.referring.known(
+            self._request,
+            hash,
+            size,
+            lambda version: self._mend(hash, version),
+            self._machine.record,
+        )
+        return known or await self._new(hash, layout)
 
     async def _mend(self, hash: str, version: Version) -> None:
         """The shards relied on went away: store the body, or take the version back."""
@@ -156,27 +124,8 @@ class Put:
     async def _record(
         self, hash: str, layout: Layout, missing: tuple[int, ...]
     ) -> Version:
-        request, house = self._request, self._house
         self._machine.record()
-        version = await house.recording.add(
-            NewVersion(
-                name=request.name,
-                bucket=request.bucket,
-                put_id=request.put_id or house.recording.put_id(),
-                hash=hash,
-                size=layout.size,
-                headers=request.headers,
-                layout=layout,
-                degraded=missing,
-                condition=request.condition,
-            )
-        )
-        if missing:
-            mark = (version.bucket, version.name, version.number)
-            house.repairs.found(
-                hash, layout, dict.fromkeys(missing, ""), marks=frozenset([mark])
-            )
-        return version
+        return await self._house.referring.record(self._request, hash, layout, missing)
 
 
 class Putting:
@@ -194,6 +143,7 @@ class Putting:
         self.recording = recording
         self.renewing = renewing
         self.repairs = repairs
+        self.referring = Referring(writing, recording, renewing, repairs)
         self.turns = Turns()
         self._metadata = metadata
 
@@ -208,12 +158,26 @@ class Putting:
         as the newest version can tell already.
         """
         self.writing.place("")
+        await self._foresee(request)
+        return await Put(self, request).run(body)
+
+    async def refer(self, request: PutRequest, hash: str, size: int) -> Version | None:
+        """A version of a content that is there, without its bytes.
+
+        None when it is not there, or cannot be relied on as it is. Raises what put()
+        raises.
+        """
+        await self._foresee(request)
+        made = await self.made_before(request)
+        return made or await self.referring.known(request, hash, size)
+
+    async def _foresee(self, request: PutRequest) -> None:
+        """The condition as far as the newest version can tell already."""
         conditional = request.condition != WriteCondition()
         if conditional and await self.made_before(request) is None:
             latest = await self._metadata.latest(request.bucket, request.name)
             absent = latest is None or latest.deleted
             request.condition.check(None if absent or not latest else latest.hash)
-        return await Put(self, request).run(body)
 
     async def made_before(self, request: PutRequest) -> Version | None:
         """The version that an earlier try of this very request made."""

@@ -11,12 +11,19 @@ from ostore.engine.cluster import Cluster
 from ostore.engine.getting import ByteStream, Getting
 from ostore.engine.intake import Body
 from ostore.engine.mending import Mending
-from ostore.engine.putting import PutRequest, Putting
+from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
+from ostore.engine.referring import PutRequest
 from ostore.engine.repairs import Repairs
 from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.conditions import WriteCondition
-from ostore.model.errors import Deleted, NotFound, Refused, TooFewShards
+from ostore.model.errors import (
+    Deleted,
+    DigestMismatch,
+    NotFound,
+    Refused,
+    TooFewShards,
+)
 from ostore.model.versions import NewVersion, Page, Version
 
 __all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
@@ -99,6 +106,44 @@ class ObjectStore:
             )
             _same_kind(made, deletion=False)
         return _same_kind(await self._putting.put(request, body), deletion=False)
+
+    async def instant(self, request: PutRequest) -> Version | None:
+        """A version of the content that digest and size name, if it is there.
+
+        Raises what put() raises.
+        """
+        self._ask("put", request.name)
+        if request.digest is None or request.size is None:
+            return None
+        made = await self._putting.refer(request, request.digest, request.size)
+        return None if made is None else _same_kind(made, deletion=False)
+
+    async def copy(
+        self, request: PutRequest, source: str, number: int | None
+    ) -> Version:
+        """A version with the content of another name's, and its kept headers.
+
+        Headers of the request stand before those of the source; a digest has to be
+        that of the content. Raises NotFound, DigestMismatch, and what put() raises.
+        """
+        opened = await self.open(source, number)
+        content = opened.version
+        if request.digest not in (None, content.hash):
+            raise DigestMismatch("the source's SHA-256 differs from the Digest given")
+        request = attrs.evolve(
+            request,
+            digest=content.hash,
+            size=content.size,
+            headers={**content.headers, **request.headers},
+        )
+        made = await self.instant(request)
+        if made is not None:
+            return made
+        stream = await opened.read(0, content.size)
+        try:
+            return await self.put(request, stream)
+        finally:
+            await stream.close()
 
     async def open(self, name: str, number: int | None = None) -> OpenObject:
         """The newest version or that number. Raises NotFound, Deleted."""

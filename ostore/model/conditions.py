@@ -135,18 +135,19 @@ class ReadConditions:
     def decide(self, etag: str, modified: float) -> Verdict:
         """What becomes of the request, in the order of RFC 9110 section 13.2.2.
 
-        `etag` is the tag of what would be sent, `modified` its time in seconds.
+        `etag` is the plain body's tag, `modified` its time in seconds. The tag of an
+        encoded body names the same version.
         """
-        seconds = int(modified)
+        seconds, names = int(modified), _names(etag)
         if self.if_match is not None:
-            if not self.if_match.match_strongly(etag):
+            if not any(map(self.if_match.match_strongly, names)):
                 return "failed"
         elif (
             self.if_unmodified_since is not None and seconds > self.if_unmodified_since
         ):
             return "failed"
         if self.if_none_match is not None:
-            if self.if_none_match.match_weakly(etag):
+            if any(map(self.if_none_match.match_weakly, names)):
                 return "not-modified"
         elif self.if_modified_since is not None and seconds <= self.if_modified_since:
             return "not-modified"

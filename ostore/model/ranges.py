@@ -10,6 +10,8 @@ from ostore.model.errors import Refused
 
 MAX_RANGES = 64
 """A header that asks for more ranges is ignored."""
+PART = 128
+"""About what the head of a part of multipart/byteranges takes, in bytes."""
 
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 _BEYOND = 1 << 63
@@ -82,6 +84,23 @@ def parse_ranges(header: str, size: int) -> list[Span] | None:
     if len(spans) > 1 and sum(span.length for span in spans) > size:
         return None
     return spans
+
+
+def merged(spans: list[Span]) -> list[Span]:
+    """The same bytes in ranges that are apart, in their order if they were so.
+
+    Ranges that overlap or lie closer than what stands between two parts of an answer
+    become one, and all are in ascending order then (RFC 9110 section 15.3.7.2).
+    """
+    ascending = sorted(spans, key=lambda span: span.start)
+    apart = [ascending[0]]
+    for span in ascending[1:]:
+        last = apart[-1]
+        if span.start - last.stop < PART:
+            apart[-1] = Span(last.start, max(last.stop, span.stop))
+        else:
+            apart.append(span)
+    return spans if len(apart) == len(spans) else apart
 
 
 def _number(digits: str) -> int:

@@ -9,8 +9,6 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ostore.backends.metadata.elastic import make_store
-from ostore.backends.metadata.sqlite import SqliteStore
-from ostore.backends.metadata.writer import ThreadWriter
 from ostore.backends.nodes.client import HttpNodes
 from ostore.backends.nodes.pool import Pool
 from ostore.engine.joining import Joining
@@ -20,19 +18,14 @@ from ostore.model.nodes import Members
 from ostore.model.signing import Caller
 from ostore.service.assembly import Engine, assemble
 from ostore.service.cluster import Member
+from ostore.service.facing import open_sqlite, serve_api, start_repairs
 from ostore.service.failing import StartError
 from ostore.service.options import ApiOptions, RoleOptions
 from ostore.service.secret import read
-from ostore.service.serving import Serving, say
-from ostore.streaming.pools import ThreadWorkers
-from ostore.web.api.root import Api
+from ostore.service.serving import say
 
-READ_THREADS = 2
-"""Threads for pages of metadata in SQLite."""
 LOOK = 1.0
 """Seconds between two looks at which nodes belong to the cluster, at most."""
-MARKS = 60.0
-"""Seconds between two looks at what the metadata calls degraded."""
 READY = 0.1
 """Seconds between two looks whether the service is ready."""
 
@@ -88,12 +81,8 @@ class ApiService(Member):
 
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
         if settings.repair:
-            await engine.mending.start()
-            self.undo(engine.mending.stop)
-            self.repeat(
-                MARKS, engine.mending.read_marks, "reading degraded marks"
-            ).now()
-        serving = self._serve(engine)
+            await start_repairs(self, engine)
+        serving = serve_api(self, engine)
         await self._until_ready(engine)
         self.ready = True
         say(f"{self.role} ready on {serving.url}")
@@ -118,19 +107,7 @@ class ApiService(Member):
     async def _metadata(self) -> IMetadataStore:
         settings = self.settings
         if settings.metadata is not None:
-            workers = ThreadWorkers(self.reactor, READ_THREADS, "metadata")
-            workers.start()
-            self.undo(workers.stop)
-            sqlite = SqliteStore(
-                settings.metadata,
-                self.clock,
-                workers,
-                ThreadWriter(self.reactor),
-                durable=settings.durable,
-            )
-            await sqlite.start()
-            self.undo(sqlite.stop)
-            made: IMetadataStore = sqlite
+            made: IMetadataStore = await open_sqlite(self, settings.metadata)
             return made
         try:
             store = make_store(
@@ -164,24 +141,6 @@ class ApiService(Member):
                 f"es-api-key-file {path} holds no key: allowed is the key alone"
             )
         return key
-
-    def _serve(self, engine: Engine) -> Serving:
-        api = Api(
-            engine.store,
-            self.clock,
-            self.access_log(),
-            require_digest=self.settings.require_digest,
-        )
-        serving = Serving(
-            self.reactor,
-            self.settings.listen,
-            api,
-            self.clock,
-            self.entropy,
-            self.certificates.server(mutual=False),
-        )
-        self.undo(serving.stop)
-        return serving
 
     async def _until_ready(self, engine: Engine) -> None:
         """Wait, and say each new reason once."""

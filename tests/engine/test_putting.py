@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
-from ostore.engine.putting import PutRequest
+from ostore.engine.referring import PutRequest
 from ostore.erasure.geometry import Geometry
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import (

@@ -19,7 +19,7 @@ from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.nodes.local import LocalNodes
 from ostore.backends.shards.node import ShardNode
-from ostore.engine.putting import PutRequest
+from ostore.engine.referring import PutRequest
 from ostore.model.errors import BusUnavailable, NodeUnreachable
 from ostore.model.messages import Signer
 from ostore.model.versions import Version

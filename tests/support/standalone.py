@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.trial.unittest import TestCase
 
 from ostore.engine import mending
-from ostore.service import member, standalone
+from ostore.service import member, process, standalone
 from ostore.service.config import resolve
 from ostore.service.failing import StartError
 from ostore.service.secret import read_or_make
@@ -97,7 +97,7 @@ class StandaloneCase(TestCase):
         def fail(_: object, line: str) -> None:
             ready.errback(StartError(line))
 
-        self.patch(standalone, "fail_start", fail)
+        self.patch(process, "fail_start", fail)
         self.root.mkdir(parents=True, exist_ok=True)
         keys = read_or_make(settings.cluster_secret_file, os.urandom)
         self.service = Standalone(settings, keys, installed)

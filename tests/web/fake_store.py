@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import attrs
@@ -211,12 +212,17 @@ class FakeStore:
         """Two figures."""
         return {"nodes_up": 6.0, "ostore_repairs_total": 3.0}
 
-    def fill(self, name: str, *contents: bytes) -> None:
+    def fill(
+        self,
+        name: str,
+        *contents: bytes,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Add versions directly."""
         for content in contents:
             hash = hashlib.sha256(content).hexdigest()
             self.contents[hash] = content
-            self._add(name, hash, len(content), {}, None)
+            self._add(name, hash, len(content), headers, None)
 
     def _add(
         self,

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from ostore.engine.store import ObjectStore
 from ostore.streaming.clock import Clock
+from ostore.streaming.pools import InlineWorkers
 from ostore.streaming.site import StreamingSite
 from ostore.streaming.tasks import start
 from ostore.web.api.root import Api
@@ -42,6 +43,7 @@ class Served(TestCase):
             cast("ObjectStore", self.store),
             self.clock,
             self.lines.append,
+            InlineWorkers(),
             require_digest=self.require_digest,
         )
         self.site = StreamingSite(api, self.clock, os.urandom)

@@ -50,3 +50,16 @@ def describing(version: Version) -> dict[str, str]:
         "Last-Modified": formatdate(version.created // 1000, usegmt=True),
         "Accept-Ranges": "bytes",
     }
+
+
+def coded(version: Version, coding: str) -> dict[str, str]:
+    """The header lines of a read in a content coding.
+
+    Digests are left out: they would be about the coded bytes (RFC 9530, 3.1).
+    """
+    headers = describing(version)
+    for name in ("Digest", "Repr-Digest"):
+        del headers[name]
+    headers["ETag"] = f'"{version.hash}-{coding}"'
+    headers["Content-Encoding"] = coding
+    return headers

@@ -6,11 +6,17 @@ from ostore.engine.store import ObjectStore
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import Malformed, NotFound
 from ostore.model.names import quote_name
+from ostore.streaming.pools import Workers
 from ostore.streaming.resource import Call, Resource
 from ostore.web.api import parameters
 from ostore.web.api.answers import send_json, written
 from ostore.web.api.reading import read_object
-from ostore.web.api.writing import put_id, put_request, write_condition
+from ostore.web.api.writing import (
+    copy_source,
+    put_id,
+    put_request,
+    write_condition,
+)
 
 
 class ObjectResource(Resource):
@@ -18,21 +24,32 @@ class ObjectResource(Resource):
 
     allowed = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
-    def __init__(self, store: ObjectStore, name: str, *, require_digest: bool) -> None:
+    def __init__(
+        self, store: ObjectStore, name: str, workers: Workers, *, require_digest: bool
+    ) -> None:
         self._store = store
+        self._workers = workers
         self._name = name
         self._require_digest = require_digest
 
     async def get(self, call: Call) -> None:
         """The object, or its head alone."""
-        await read_object(call, self._store, self._name)
+        await read_object(call, self._store, self._name, self._workers)
 
     async def put(self, call: Call) -> None:
-        """A new version."""
-        await self._write(call, create_only=False)
+        """A new version, of the body or of another object's content."""
+        source = copy_source(call)
+        if source is None:
+            await self._write(call, create_only=False)
+            return
+        request = put_request(call, self._name, create_only=False, require_digest=False)
+        version = await self._store.copy(request, *source)
+        send_json(call.reply, 200, version.to_json(), written(version))
 
     async def post(self, call: Call) -> None:
         """The first version: 409 when the object exists."""
+        if call.header("X-Ostore-Copy-From") is not None:
+            raise Malformed("X-Ostore-Copy-From goes with PUT")
         if call.header("Size") is not None:
             raise Malformed(
                 "Size: resumable uploads are not available in this version; "

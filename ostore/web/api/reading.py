@@ -1,18 +1,23 @@
-"""GET and HEAD of an object: conditions, one range, then bytes with back-pressure."""
+"""GET and HEAD of an object: conditions, then all of it, a part, or several."""
 
 from __future__ import annotations
 
-from ostore.engine.store import ObjectStore, OpenObject
+from ostore.engine.store import ByteStream, ObjectStore, OpenObject
 from ostore.model.conditions import ReadConditions
-from ostore.model.ranges import Span, Unsatisfiable, parse_ranges
+from ostore.model.encodings import IDENTITY, choose, worth_coding
+from ostore.model.ranges import Span, Unsatisfiable, merged, parse_ranges
 from ostore.model.versions import Version
+from ostore.streaming.coding import Coder
+from ostore.streaming.pools import Workers
 from ostore.streaming.resource import Call, Problem
 from ostore.web.api import parameters
-from ostore.web.api.answers import describing, naming
+from ostore.web.api.answers import coded, describing, naming
 
 
-async def read_object(call: Call, store: ObjectStore, name: str) -> None:
-    """Answer with the object, a part of it, or why not. Raises what `open` raises."""
+async def read_object(
+    call: Call, store: ObjectStore, name: str, workers: Workers
+) -> None:
+    """Answer with the object, parts of it, or why not. Raises what `open` raises."""
     number = parameters.version(call)
     conditions = ReadConditions.parse(
         call.header("If-Match"),
@@ -23,6 +28,9 @@ async def read_object(call: Call, store: ObjectStore, name: str) -> None:
     )
     opened = await store.open(name, number)
     version = opened.version
+    codable = worth_coding(version.headers, version.size)
+    if codable:
+        call.reply.headers["Vary"] = "Accept-Encoding"
     modified = version.created / 1000
     verdict = conditions.decide(version.hash, modified)
     if verdict == "failed":
@@ -33,25 +41,38 @@ async def read_object(call: Call, store: ObjectStore, name: str) -> None:
             title="Precondition failed",
             headers=naming(version),
         )
+    coding = choose(call.header("Accept-Encoding")) if codable else IDENTITY
     if verdict == "not-modified":
         call.reply.status = 304
-        call.reply.headers.update(_unchanged(version))
+        call.reply.headers.update(_unchanged(version, coding))
         await call.reply.finish()
         return
+    spans = None
     wanted = call.header("Range") if call.method == "GET" else None
-    span = None
     if wanted is not None and conditions.range_allowed(version.hash, modified):
-        span = _one_span(wanted, version)
-    if call.method == "HEAD" or version.size == 0:
+        spans = _spans(wanted, version)
+    if spans is None and coding is None:
+        raise Problem(
+            406,
+            "identity, gzip and zstd are what the object can be had in",
+            slug="not-acceptable",
+            title="Not acceptable",
+            headers={"Vary": "Accept-Encoding"},
+        )
+    if spans is None and coding not in (None, IDENTITY):
+        await _send_coded(call, opened, coding, workers)
+    elif call.method == "HEAD" or version.size == 0:
         await opened.reach()
-        _head(call, version, None)
+        _describe(call, version, version.size)
         await call.reply.finish()
+    elif spans is None or len(spans) == 1:
+        await _send(call, opened, spans[0] if spans else None)
     else:
-        await _send(call, opened, span)
+        await _send_parts(call, opened, spans)
 
 
-def _one_span(wanted: str, version: Version) -> Span | None:
-    """The part asked for; None for the whole, which also answers several ranges."""
+def _spans(wanted: str, version: Version) -> list[Span] | None:
+    """The parts asked for; None for the whole. Raises Problem 416."""
     try:
         spans = parse_ranges(wanted, version.size)
     except Unsatisfiable as error:
@@ -62,41 +83,99 @@ def _one_span(wanted: str, version: Version) -> Span | None:
             title="Range not satisfiable",
             headers={"Content-Range": error.content_range, "Accept-Ranges": "bytes"},
         ) from None
-    return spans[0] if spans is not None and len(spans) == 1 else None
+    return None if spans is None else merged(spans)
 
 
-def _unchanged(version: Version) -> dict[str, str]:
+def _unchanged(version: Version, coding: str | None) -> dict[str, str]:
     """What a 304 repeats (RFC 9110, 15.4.5)."""
     told = ("Last-Modified", "Cache-Control")
     described = describing(version)
-    return {
-        **naming(version),
-        **{name: described[name] for name in told if name in described},
-    }
+    repeated = {name: described[name] for name in told if name in described}
+    if coding not in (None, IDENTITY):
+        repeated["ETag"] = coded(version, coding)["ETag"]
+    return {**naming(version), **repeated}
 
 
-def _head(call: Call, version: Version, span: Span | None) -> None:
-    length = version.size
-    headers = describing(version)
-    if span is not None:
-        call.reply.status = 206
-        length = span.length
-        headers["Content-Range"] = span.content_range(version.size)
-    headers["Content-Length"] = str(length)
-    call.reply.headers.update(headers)
+def _describe(call: Call, version: Version, length: int) -> None:
+    call.reply.headers.update(describing(version))
+    call.reply.headers["Content-Length"] = str(length)
 
 
 async def _send(call: Call, opened: OpenObject, span: Span | None) -> None:
     """Pump the bytes; the head waits for the first of them, so errors stay clean."""
-    whole = Span(0, opened.version.size)
-    part = span or whole
+    version = opened.version
+    part = span or Span(0, version.size)
     stream = await opened.read(part.start, part.stop)
     try:
         piece = await stream.read()
-        _head(call, opened.version, span)
-        while piece:
-            await call.reply.write(piece)
-            piece = await stream.read()
+        _describe(call, version, part.length)
+        if span is not None:
+            call.reply.status = 206
+            call.reply.headers["Content-Range"] = span.content_range(version.size)
+        await _pump(call, stream, piece)
         await call.reply.finish()
     finally:
         await stream.close()
+
+
+async def _send_parts(call: Call, opened: OpenObject, spans: list[Span]) -> None:
+    """Several ranges as multipart/byteranges (RFC 9110, 14.6), one after the other."""
+    version = opened.version
+    described = describing(version)
+    boundary = call.reply.request_id
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {described['Content-Type']}\r\n"
+        f"Content-Range: {span.content_range(version.size)}\r\n\r\n".encode(
+            "utf-8", "surrogateescape"
+        )
+        for span in spans
+    ]
+    end = f"\r\n--{boundary}--\r\n".encode("ascii")
+    length = sum(map(len, heads)) + sum(span.length for span in spans) + len(end)
+    for head, span in zip(heads, spans, strict=True):
+        stream = await opened.read(span.start, span.stop)
+        try:
+            piece = await stream.read()
+            if not call.reply.started:
+                _describe(call, version, length)
+                call.reply.status = 206
+                kind = f"multipart/byteranges; boundary={boundary}"
+                call.reply.headers["Content-Type"] = kind
+            await call.reply.write(head)
+            await _pump(call, stream, piece)
+        finally:
+            await stream.close()
+    await call.reply.write(end)
+    await call.reply.finish()
+
+
+async def _send_coded(
+    call: Call, opened: OpenObject, coding: str, workers: Workers
+) -> None:
+    """The whole body in another coding; how long it is shows at its end."""
+    version = opened.version
+    headers = coded(version, coding)
+    if call.method == "HEAD":
+        await opened.reach()
+        call.reply.headers.update(headers)
+        await call.reply.write(b"")
+        await call.reply.finish()
+        return
+    coder = Coder(coding, workers)
+    stream = await opened.read(0, version.size)
+    try:
+        piece = await stream.read()
+        call.reply.headers.update(headers)
+        while piece:
+            await call.reply.write(await coder.feed(piece))
+            piece = await stream.read()
+        await call.reply.write(coder.finish())
+        await call.reply.finish()
+    finally:
+        await stream.close()
+
+
+async def _pump(call: Call, stream: ByteStream, piece: bytes) -> None:
+    while piece:
+        await call.reply.write(piece)
+        piece = await stream.read()

@@ -9,6 +9,7 @@ from ostore.engine.store import ObjectStore
 from ostore.model.errors import NotFound
 from ostore.model.names import object_name
 from ostore.streaming.clock import Clock
+from ostore.streaming.pools import Workers
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource, hide_after
@@ -80,8 +81,8 @@ class _Server(Resource):
 class Api:
     """The `handle` of an api service's StreamingSite: routes, counts, answers.
 
-    Made once by the wiring. `log_line` gets one dict a request. With
-    `require_digest` a PUT or POST without a Digest is refused.
+    Made once by the wiring. `log_line` gets one dict a request; `workers` do what
+    would hold up the reactor. With `require_digest` a PUT or POST without a Digest is refused.
     """
 
     def __init__(
@@ -89,10 +90,12 @@ class Api:
         store: ObjectStore,
         clock: Clock,
         log_line: Callable[[dict[str, object]], None],
+        workers: Workers,
         *,
         require_digest: bool = False,
     ) -> None:
         self._store = store
+        self._workers = workers
         self._clock = clock
         self._require_digest = require_digest
         self._traffic = Traffic(store.figures)
@@ -132,7 +135,10 @@ class Api:
             # A write to the listing's target is one with an empty name.
             name = object_name(rest)
             return ObjectResource(
-                self._store, name, require_digest=self._require_digest
+                self._store,
+                name,
+                self._workers,
+                require_digest=self._require_digest,
             )
         if label == "/versions/{name}":
             return VersionsOfOne(self._store, object_name(rest))

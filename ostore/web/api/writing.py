@@ -9,24 +9,24 @@ from ostore.engine.store import PutRequest
 from ostore.model.conditions import WriteCondition
 from ostore.model.digest import parse_digest_headers
 from ostore.model.errors import Malformed
+from ostore.model.names import object_name
 from ostore.streaming.resource import Call
 from ostore.web.api.kept import kept_headers
 
 _LABEL = b"ostore idempotency key"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_LATER = (
-    ("X-Ostore-Copy-From", "copies between names"),
-    ("Content-Range", "writes of a part of an object"),
-)
+_SOURCE = re.compile(r"(?P<name>[^?]+)(?:\?version=(?P<number>[0-9]{1,19}))?")
 
 
 def put_request(
     call: Call, name: str, *, create_only: bool, require_digest: bool
 ) -> PutRequest:
     """What a PUT or POST asks for. Raises Malformed, and Problem for large headers."""
-    for header, what in _LATER:
-        if call.header(header) is not None:
-            raise Malformed(f"{header}: {what} are not available in this version")
+    if call.header("Content-Range") is not None:
+        raise Malformed(
+            "Content-Range: a part of an object cannot be written; leave it out and "
+            "send the whole, or begin a resumable upload with POST and Size"
+        )
     digest = parse_digest_headers(
         _lines(call, "Digest"),
         _lines(call, "Content-Digest"),
@@ -42,6 +42,28 @@ def put_request(
         condition=write_condition(call, create_only=create_only),
         put_id=put_id(call, name),
     )
+
+
+def copy_source(call: Call) -> tuple[str, int | None] | None:
+    """Name and version that X-Ostore-Copy-From gives; None without it.
+
+    Raises Malformed, also when there is a body.
+    """
+    text = call.header("X-Ostore-Copy-From")
+    if text is None:
+        return None
+    if call.body.length != 0:
+        raise Malformed("X-Ostore-Copy-From goes with an empty body")
+    match = _SOURCE.fullmatch(text.strip(" \t"))
+    if match is None or not text.isascii():
+        raise Malformed(
+            "X-Ostore-Copy-From must read '{percent-encoded name}' or "
+            "'{percent-encoded name}?version=N'"
+        )
+    number = None if match["number"] is None else int(match["number"])
+    if number == 0:
+        raise Malformed("the version in X-Ostore-Copy-From must be a number from 1")
+    return object_name(match["name"].encode("ascii")), number
 
 
 def write_condition(call: Call, *, create_only: bool = False) -> WriteCondition:

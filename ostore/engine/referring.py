@@ -1,0 +1,117 @@
+"""A version of a content that is there already: nothing is sent, all is made sure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+
+from ostore.engine.intake import Writing
+from ostore.engine.recording import Recording
+from ostore.engine.renewing import Renewing
+from ostore.engine.repairs import Repairs
+from ostore.model.conditions import WriteCondition
+from ostore.model.errors import OutcomeUnknown, Unavailable
+from ostore.model.layouts import Layout
+from ostore.model.versions import NO_HEADERS, NewVersion, Version
+
+
+@attrs.frozen
+class PutRequest:
+    """What the client asked for, beside the body.
+
+    `digest` is the promised SHA-256 in hex; `size` the announced length or None.
+    """
+
+    name: str
+    digest: str | None = None
+    size: int | None = None
+    headers: Mapping[str, str] = NO_HEADERS
+    condition: WriteCondition = WriteCondition()
+    put_id: str | None = None
+    bucket: str = ""
+
+
+class Referring:
+    """Writes versions that refer to shards; one an engine.
+
+    The shards are renewed before the version is written and again behind it: whoever
+    collects garbage meanwhile sees either the renewal or the version.
+    """
+
+    def __init__(
+        self,
+        writing: Writing,
+        recording: Recording,
+        renewing: Renewing,
+        repairs: Repairs,
+    ) -> None:
+        self._writing = writing
+        self._recording = recording
+        self._renewing = renewing
+        self._repairs = repairs
+
+    async def known(
+        self,
+        request: PutRequest,
+        hash: str,
+        size: int,
+        mend: Callable[[Version], Awaitable[None]] | None = None,
+        recorded: Callable[[], None] = lambda: None,
+    ) -> Version | None:
+        """The new version if the content can be relied on, else None.
+
+        `recorded` is called before the version is written. `mend` is for shards that
+        went away behind it; without one the version is taken back: Unavailable.
+        """
+        census = await self._writing.cluster.locate(hash)
+        for standing in census.standings():
+            if standing.layout.size != size:
+                continue
+            quorum = self._writing.quorum(standing.layout)
+            if len(standing.spread) < quorum:
+                continue
+            present = await self._renewing.renew(hash, standing)
+            if len(present) < quorum:
+                continue
+            layout = standing.layout
+            missing = tuple(i for i in range(layout.shards) if i not in present)
+            recorded()
+            version = await self.record(request, hash, layout, missing)
+            again = await self._renewing.renew(hash, standing)
+            if len(again) < quorum:
+                await (mend or self._take_back)(version)
+            return version
+        return None
+
+    async def record(
+        self, request: PutRequest, hash: str, layout: Layout, missing: tuple[int, ...]
+    ) -> Version:
+        """Write the version; what is missing of its shards goes to be mended."""
+        version = await self._recording.add(
+            NewVersion(
+                name=request.name,
+                bucket=request.bucket,
+                put_id=request.put_id or self._recording.put_id(),
+                hash=hash,
+                size=layout.size,
+                headers=request.headers,
+                layout=layout,
+                degraded=missing,
+                condition=request.condition,
+            )
+        )
+        if missing:
+            mark = (version.bucket, version.name, version.number)
+            self._repairs.found(
+                hash, layout, dict.fromkeys(missing, ""), marks=frozenset([mark])
+            )
+        return version
+
+    async def _take_back(self, version: Version) -> None:
+        if await self._recording.take_back(version):
+            raise Unavailable("the content went away while it was referred to")
+        raise OutcomeUnknown(
+            "the shards of this version went away, and the version could not be taken "
+            "back"
+        )

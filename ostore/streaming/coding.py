@@ -1,0 +1,51 @@
+"""Bodies coded on their way to a client."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+import zstandard
+
+from ostore.streaming.pools import Workers
+
+INLINE = 32 * 1024
+"""Pieces up to this size are coded at once; larger ones by a worker thread."""
+GZIP_LEVEL = 4
+ZSTD_LEVEL = 3
+
+
+class Compressor(Protocol):
+    """What zlib and zstandard have in common."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """What comes out for more of the body."""
+
+    def flush(self) -> bytes:
+        """The end."""
+
+
+class Coder:
+    """Codes one body piece by piece; made for one answer.
+
+    Holds what its window holds (zstd 2 MiB, gzip 32 KiB) and at most one piece.
+    """
+
+    def __init__(self, coding: str, workers: Workers) -> None:
+        """`coding` is `gzip` or `zstd`."""
+        self._workers = workers
+        self._compressor: Compressor = (
+            zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+            if coding == "gzip"
+            else zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+        )
+
+    async def feed(self, data: bytes) -> bytes:
+        """The coded bytes that are ready; may be none."""
+        if len(data) <= INLINE:
+            return self._compressor.compress(data)
+        return await self._workers.run(self._compressor.compress, data)
+
+    def finish(self) -> bytes:
+        """The rest."""
+        return self._compressor.flush()
