@@ -113,9 +113,11 @@ class ShardResource(_Held):
         layout, stripes = query.id("layout"), query.stripes()
         if query.text("part") not in ("", "index"):
             raise Malformed("the part of a shard is index")
+        if query.text("bad") not in ("", "1"):
+            raise Malformed("bad is 1, or left out")
         key = await self._newest(layout)
         try:
-            reader = await self._store.open(key, bad="bad" in query)
+            reader = await self._store.open(key, bad=query.text("bad") == "1")
             try:
                 await self._send(call, reader, stripes, "part" in query)
             finally:

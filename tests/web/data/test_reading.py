@@ -221,6 +221,26 @@ class RotTests(ServedNode):
         answer = await self.ask("GET", shard_target(ONE), {"Range": "bytes=0-9999"})
         self.assertEqual((answer.status, answer.body), (206, whole(ONE)[:10_000]))
 
+    async def test_marked_bad(self) -> None:
+        """With `bad=1` what is right of a shard that is marked bad can be had."""
+        await self.rotten(2)
+        await self.node.store.mark_bad(ONE.key)
+        layout, accept = f"?layout={ONE.key.layout}", {"Accept": FRAMES}
+        answer = await self.ask("GET", shard_target(ONE) + layout, accept)
+        self.assert_problem(answer, 410, "shard-rotten")
+        target = f"{shard_target(ONE)}{layout}&bad=1"
+        answer = await self.ask("GET", f"{target}&stripes=0-1", accept)
+        self.assertEqual(answer.body, stream(ONE.frames[:2]))
+        answer = await self.ask("GET", f"{target}&part=index")
+        self.assertEqual(answer.status, 200)
+        answer = await self.ask("GET", target, {"Range": "bytes=0-9999"})
+        self.assertEqual((answer.status, answer.body), (206, whole(ONE)[:10_000]))
+        answer = await self.ask("GET", f"{target}&stripes=2-2", accept)
+        self.assert_problem(answer, 410, "shard-rotten")
+        answer = await self.ask("GET", f"{shard_target(ONE)}{layout}&bad=0")
+        self.assert_problem(answer, 400, "malformed")
+        self.assertEqual(self.node.store.rotten, 1)
+
     async def test_footer(self) -> None:
         """A file that is no shard any more is 410, or simply not there."""
         await put(self.node.store, ONE)
