@@ -37,6 +37,7 @@ setup(
         "cryptography>=42",
         "fastcrc>=0.4",
         "prometheus_client>=0.20",
+        "pyopenssl>=24.3",
         "service_identity>=24.1",
         "treq>=24.9",
         "twisted[tls]>=25.5",

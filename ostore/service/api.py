@@ -115,7 +115,7 @@ class ApiService(Member):
                 self.reactor,
                 self.clock,
                 self.entropy,
-                self.refused("es-server"),
+                self.refused("es-server", 1),
                 authorities=self.certificates.authorities,
                 api_key=self._api_key(),
             )

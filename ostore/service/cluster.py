@@ -17,11 +17,15 @@ class Member(Process):
         super().__init__(*args)  # type: ignore[arg-type] # as Process has them
         self.ready = False
 
-    def refused(self, setting: str) -> Callable[[str], None]:
-        """What to do when a server refuses us: before we were ready it is the end."""
+    def refused(self, setting: str, servers: int) -> Callable[[str], None]:
+        """What to do when a server refuses us.
+
+        The only one there is ends a start; one of several, or one that took us before,
+        may be mended while we go on.
+        """
 
         def tell(why: str) -> None:
-            if self.ready:
+            if self.ready or servers > 1:
                 self._log.error("{setting}: {why}", setting=setting, why=why)
             else:
                 self.fail(f"{setting}: {why}")
@@ -37,7 +41,9 @@ class Member(Process):
                 self.entropy,
                 self.settings.rabbitmq_server,
                 self.certificates.authorities,
-                refused=self.refused("rabbitmq-server"),
+                refused=self.refused(
+                    "rabbitmq-server", len(self.settings.rabbitmq_server)
+                ),
             )
         except Malformed as error:
             raise StartError(f"rabbitmq-server: {error}") from error
