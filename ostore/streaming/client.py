@@ -21,10 +21,13 @@ from zope.interface import implementer
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.gate import Gate
 
-RECEIVE = 256 * 1024
+RECEIVE = 128 * 1024
 """Bytes of one recv, and the high-water mark of the transport's write buffer."""
-HIGH, LOW = 512 * 1024, 128 * 1024
-"""Bytes of an answer held at which the sender is paused and resumed."""
+HIGH, LOW = 64 * 1024, 0
+"""Bytes of an answer held at which the sender is paused and resumed.
+
+Few, for many slow readers may hold an answer each; the kernel's buffers read ahead.
+"""
 MAX_HEAD = 32 * 1024
 """Bytes of an answer's head, interim answers before it included."""
 

@@ -76,7 +76,7 @@ class OverHttp(TestCase):
 
     async def rise(self) -> None:
         """Six services, one engine."""
-        settings = Settings(**{**DEFAULTS, "laggard": 0.2, "locate_timeout": 0.2})
+        settings = Settings(**{**DEFAULTS, "laggard": 0.5, "locate_timeout": 0.3})
         signer, bus = Signer([SECRET]), MemoryBus(REAL)
         voice = bus.member()
         folder = Path(self.mktemp()).resolve()

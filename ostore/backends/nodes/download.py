@@ -85,7 +85,7 @@ class RemoteReader:
 
 @implementer(IFrameStream)
 class RemoteStream:
-    """Frames out of one answer, each checked; at most 512 KiB come ahead of the reader.
+    """Frames out of one answer, each checked; about 256 KiB come ahead of the reader.
 
     A reader that rests for long lets go of the answer, and asks for the remaining
     frames when it goes on.
