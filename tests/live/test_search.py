@@ -29,6 +29,7 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import gather, start
 from tests.contracts import metadata
 from tests.contracts.metadata import hash_of, put
+from tests.live import servers
 from tests.support.proxy import Proxy
 from tests.support.searchserver import SearchServer
 
@@ -40,6 +41,8 @@ _servers: dict[str, SearchServer] = {}
 
 def server(kind: str) -> SearchServer:
     """The server of that kind that all tests of this process share."""
+    if kind == servers.SEARCH:
+        return servers.search()
     if kind not in _servers:
         folder = Path(tempfile.mkdtemp(prefix="ostore-search-"))
         folder.chmod(0o755)
@@ -75,7 +78,7 @@ def forget(url: str) -> None:
 class SearchTests(TestCase):
     """A store over a real server."""
 
-    kind = "opensearch-3"
+    kind = servers.SEARCH
     timeout = 300
 
     async def open(
