@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from itertools import count
+from typing import Any
 
-from twisted.trial.unittest import TestCase
+from twisted.internet.task import Clock as Timers
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ostore.backends.metadata.elastic import ElasticStore
 from ostore.backends.metadata.elastic_client import Search
+from ostore.model.errors import MetadataUnavailable, OutcomeUnknown
 from ostore.streaming.clock import Clock
+from ostore.streaming.tasks import start
 from tests.contracts import metadata
 from tests.support.fakesearch import PRIMARY, REPLICA, FakeSearch
 
@@ -48,3 +53,56 @@ class PrimaryContractTests(ContractTests):
     """Readers on the primary."""
 
     chosen = PRIMARY
+
+
+class PartialTests(SynchronousTestCase):
+    """Half the shards are not open: nothing is told that might be wrong."""
+
+    def setUp(self) -> None:
+        """A store with one version, before the shards close."""
+        self.timers = Timers()
+        self.server = FakeSearch()
+        clock = Clock(self.timers, self.timers.seconds, lambda: 1000.0)
+        self.store = elastic_store(self.server, clock)
+        for work in (self.store.start(), self.store.add_version(metadata.put("n"))):
+            self.successResultOf(start(work))
+        self.server.partial = True
+
+    def unavailable(self, work: Coroutine[Any, Any, object]) -> None:
+        """It waits for the shards, in vain."""
+        waiting = start(work)
+        self.timers.pump([0.25] * 200)
+        self.failureResultOf(waiting, MetadataUnavailable, OutcomeUnknown)
+
+    def test_reads_of_a_name(self) -> None:
+        """A shard that is not open is no absent name."""
+        self.unavailable(self.store.latest("", "n"))
+        self.unavailable(self.store.versions_of("", "absent", 0, 9))
+
+    def test_writes(self) -> None:
+        """They fail, and nothing was written."""
+        self.unavailable(self.store.add_version(metadata.put("n")))
+        self.server.partial = False
+        page = self.successResultOf(start(self.store.versions_of("", "n", 0, 9)))
+        self.assertEqual(len(page), 1)
+
+    def test_questions_over_all_names(self) -> None:
+        """An answer of half the shards is none: not even that a content is unused."""
+        for work in (
+            self.store.content(metadata.hash_of(1)),
+            self.store.content(metadata.hash_of(9)),
+            self.store.hashes("", 9),
+            self.store.degraded("", 9),
+            self.store.listing("", "", "", "", 9),
+            self.store.all_versions("", ("", 0), 9),
+        ):
+            self.unavailable(work)
+
+    def test_it_goes_on_by_itself(self) -> None:
+        """A read that met closed shards is answered once they open."""
+        waiting = start(self.store.latest("", "n"))
+        self.assertNoResult(waiting)
+        self.server.partial = False
+        self.timers.pump([0.25] * 4)
+        found = self.successResultOf(waiting)
+        self.assertEqual(found and found.number, 1)

@@ -32,9 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import attrs
 
 from tests.support.fakesearch import PRIMARY, REPLICA, FakeSearch, Request
-from tests.support.linearizable import UNKNOWN, Operation, Versions, explain
 from tests.support.numbered import Server
-from tests.support.recorder import Nothing
 from tests.support.replaying import (
     SOON,
     Deliver,
@@ -48,6 +46,7 @@ from tests.support.replaying import (
     Tree,
     Wake,
 )
+from tests.support.verdicts import Verdicts
 from tests.support.worlds import (
     NOTHING,
     Begun,
@@ -55,14 +54,13 @@ from tests.support.worlds import (
     Explored,
     Last,
     Mark,
+    PathStep,
     Pending,
     Step,
     TooMany,
     World,
     Wrong,
 )
-
-Path = Sequence[tuple[str, tuple[Mark, ...]]]
 
 
 class Explorer:
@@ -84,7 +82,8 @@ class Explorer:
         self._free = False
         self._server = Server(make, server)
         self._calls: dict[tuple[int, int], int] = {}
-        self._checked: set[object] = set()
+        self._names = sorted({client.name for client in clients})
+        self._verdicts = Verdicts([client.name for client in clients])
         self.explored = Explored()
         self._trees = [
             Tree(make, server, self._programs(process))
@@ -103,7 +102,7 @@ class Explorer:
     def everything(self, most: int) -> Explored:
         """Take every step in every state. Raises Wrong; TooMany after `most` steps."""
         seen = {self._start}
-        path: list[tuple[str, tuple[Mark, ...]]] = []
+        path: list[PathStep] = []
         ways = [iter(self._next(self._start))]
         while ways:
             step = next(ways[-1], None)
@@ -132,7 +131,7 @@ class Explorer:
         seen: set[World] = set()
         for _ in range(walks):
             world = self._start
-            path: list[tuple[str, tuple[Mark, ...]]] = []
+            path: list[PathStep] = []
             steps = self._next(world)
             while steps:
                 label, world, marks = chance.choice(steps)
@@ -153,6 +152,7 @@ class Explorer:
 
     def _summed(self, states: int) -> Explored:
         self.explored.states = states
+        self.explored.histories = self._verdicts.histories
         self.explored.runs = sum(tree.runs for tree in self._trees)
         return self.explored
 
@@ -165,14 +165,17 @@ class Explorer:
 
     # Steps
 
-    def _entered(self, world: World, path: Path) -> list[Step]:
+    def _entered(self, world: World, path: Sequence[PathStep]) -> list[Step]:
         """The steps from here; where nobody waits any more the history is checked."""
         steps = self._next(world)
         if all(pending.orphan for pending in world.pending) and not any(
             self._node(world, process).effect.ready or self._rings(world, process)
             for process in self._alive(world)
         ):
-            self._check(world, path)
+            if any(self._node(world, one).effect.busy for one in self._alive(world)):
+                raise Wrong("a call that nobody answers")
+            ends = self._server.end(world.server, self._names)
+            self._verdicts.check(path, world.begun, ends)
         return steps
 
     def _next(self, world: World) -> list[Step]:
@@ -386,44 +389,3 @@ class Explorer:
 
     def _request(self, world: World, pending: Pending) -> Request:
         return self._node(world, pending.process).requests[pending.number]
-
-    # The end
-
-    def _check(self, world: World, path: Path) -> None:
-        """Hold the history against the checker, and what the name is in the end."""
-        history: dict[tuple[int, int], Operation | None] = {}
-        for time, (_, marks) in enumerate(path):
-            for mark in marks:
-                if mark.call is not None:
-                    history[mark.operation] = Operation(mark.call, UNKNOWN, time)
-                    continue
-                begun = history[mark.operation]
-                assert begun is not None
-                if isinstance(mark.answer, Nothing):
-                    history[mark.operation] = None
-                elif mark.answer != UNKNOWN:
-                    history[mark.operation] = attrs.evolve(
-                        begun, answer=mark.answer, returned=time + 0.5
-                    )
-        names = sorted({client.name for client in self._clients})
-        ends = self._server.end(world.server, names)
-        answers = (None if each is None else each.answer for each in history.values())
-        key = world.begun, tuple(zip(history, answers, strict=True)), ends
-        why = None
-        if key not in self._checked:
-            self._checked.add(key)
-            for name, end in ends:
-                last = Operation(Versions(), end, len(path), len(path) + 1)
-                mine = [
-                    each
-                    for (which, _), each in history.items()
-                    if each is not None and self._clients[which].name == name
-                ]
-                why = why or explain([*mine, last])
-            self.explored.histories += 1
-        for process in self._alive(world):
-            if self._node(world, process).effect.busy:
-                why = "a call that nobody answers"
-        if why is not None:
-            steps = "\n".join(label for label, _ in path)
-            raise Wrong(f"{why}\nafter these steps:\n{steps}")

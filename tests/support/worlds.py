@@ -98,6 +98,7 @@ class Mark:
 
 Ends = tuple[tuple[str, tuple[Seen, ...]], ...]
 Step = tuple[str, World, tuple[Mark, ...]]
+PathStep = tuple[str, tuple[Mark, ...]]
 
 
 @attrs.define
