@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import ClassVar
 
 from ostore.engine import intake
-from ostore.service import falling, serving, standalone
+from ostore.service import falling, process, serving, standalone
 from ostore.streaming import pools
 from tests.support.faults import FaultyFiles
 from tests.support.http import Answer
@@ -247,10 +247,12 @@ class LaggardTests(FaultCase):
 
     async def test_stop(self) -> None:
         """The stop leaves behind what hangs, in a write or in a look at the disk."""
-        self.patch(standalone, "GRACE", 0.3)
+        self.patch(process, "GRACE", 0.3)
         self.patch(serving, "REQUESTS", 0.1)
         self.patch(falling, "LEAST", 0.1)
         self.patch(pools, "PATIENCE", 0.1)
+        await self.fall()
+        await self.rise(repair="off")  # a repair's own timers outlive it for a while
         self.hang("fsync", 3)
         self.assertEqual((await self.send("small")).status, 200)
         self.hang("stat", 4)
