@@ -138,7 +138,7 @@ class SetupTests(SynchronousTestCase):
             self.server.node["version"] = version
             self.assertIsNone(self.health(self.store()), version)
         self.assertEqual(self.refused, [])
-        for version in ("6.8.0", "10.0.0", "4.0.0", "x", ""):
+        for version in ("6.8.0", "7.9.3", "10.0.0", "4.0.0", "x", ""):
             self.server.node["version"] = version
             store = self.store()
             self.assertIsNotNone(self.health(store))

@@ -17,11 +17,17 @@ from ostore.backends.metadata.elastic_client import (
     error_type,
 )
 from ostore.backends.metadata.elastic_documents import Document
+from ostore.model import heads
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import Tasks
 
 _READ_TRIES = 4
 _READ_PAUSE = 0.2
+_HEAD_WEIGHT = 64 * 1024
+_ARCHIVE_WEIGHT = heads.ARCHIVE_WEIGHT
+"""What is read counts as heavy as it may be, so that no answer is too long."""
+_SILENCE = 10.0
+"""Seconds between two lines in the log about refused writes."""
 _log = Logger()
 
 
@@ -97,6 +103,7 @@ class Documents:
         self._fields = ",".join(fields)
         self._clock = clock
         self._copies = copies
+        self._silent_until = 0.0
         self._reads: Batches[Address, Found | None] = Batches(self._mget, tasks)
         self._writes: Batches[Write, Position | None] = Batches(self._bulk, tasks)
 
@@ -107,12 +114,13 @@ class Documents:
 
     async def read(self, address: Address) -> Found | None:
         """The document as it is now, None when there is none. Raises SearchFailed."""
+        weight = _HEAD_WEIGHT if address.routing is None else _ARCHIVE_WEIGHT
         for attempt in range(1, _READ_TRIES):
             try:
-                return await self._reads.submit(address)
+                return await self._reads.submit(address, weight)
             except _Closed:
                 await self._clock.sleep(_READ_PAUSE * attempt)
-        return await self._reads.submit(address)
+        return await self._reads.submit(address, weight)
 
     async def write(self, write: Write, weight: int = 0) -> Position | None:
         """Where the document stands then; None when another was there first.
@@ -160,7 +168,17 @@ class Documents:
             raise _unexpected("_bulk", reply)
         if not isinstance(items, list) or len(items) != len(writes):
             raise MaybeApplied("_bulk gave another number of items")
-        return [_written(*each) for each in zip(writes, items, strict=True)]
+        outcomes = [_written(*each) for each in zip(writes, items, strict=True)]
+        for outcome in outcomes:
+            if isinstance(outcome, SearchFailed):
+                self._tell(outcome)
+        return outcomes
+
+    def _tell(self, failed: SearchFailed) -> None:
+        now = self._clock.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENCE
+            _log.warn("a write failed: {seen}", seen=failed.seen)
 
 
 class _Closed(SearchFailed):
@@ -198,11 +216,8 @@ def _written(write: Write, item: Any) -> Position | Exception | None:
         return MaybeApplied(f"_bulk: {status} {kind}")
     if status == 429:
         return Busy(f"_bulk: {kind}")
-    _log.error("a write was refused: {status} {kind}", status=status, kind=kind)
     return SearchFailed(f"_bulk: {status} {kind}")
 
 
 def _unexpected(what: str, reply: Reply) -> SearchFailed:
-    kind = error_type(reply.body)
-    _log.error("{what}: {status} {kind}", what=what, status=reply.status, kind=kind)
-    return SearchFailed(f"{what}: {reply.status} {kind}".strip())
+    return SearchFailed(f"{what}: {reply.status} {error_type(reply.body)}".strip())

@@ -26,11 +26,8 @@ ALIASES = (HEADS, CLUSTER)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 _WATCH = 10.0
-_MAJORS = {1: "OpenSearch", 2: "OpenSearch", 3: "OpenSearch"} | {
-    7: "Elasticsearch",
-    8: "Elasticsearch",
-    9: "Elasticsearch",
-}
+_OPENSEARCH = frozenset({1, 2, 3})
+_ELASTICSEARCH = frozenset({7, 8, 9})
 _log = Logger()
 
 
@@ -107,12 +104,13 @@ class Setup:
         try:
             (node,) = reply.body["nodes"].values()
             version = str(node["version"])[:40]
-            major = int(version.partition(".")[0])
+            major, minor = map(int, version.split(".")[:2])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise Rejected(
                 f"{self._where} is neither Elasticsearch nor OpenSearch"
             ) from None
-        if major not in _MAJORS or "build_type" not in node:
+        old = (major, minor) < (7, 10) and major not in _OPENSEARCH
+        if old or major not in _ELASTICSEARCH | _OPENSEARCH or "build_type" not in node:
             raise Rejected(
                 f"{self._where} is of version {version}: it must be Elasticsearch "
                 "7.10 or later, 8 or 9, or OpenSearch 1, 2 or 3"
