@@ -22,6 +22,7 @@ from ostore.backends.metadata import elastic_steps
 from ostore.backends.metadata.elastic_archives import Archives
 from ostore.backends.metadata.elastic_batches import Batches
 from ostore.backends.metadata.elastic_changes import Changes, Plan
+from ostore.backends.metadata.elastic_client import Reply
 from ostore.model import heads
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import OutcomeUnknown
@@ -101,6 +102,26 @@ class Forgiving(FakeSearch):
         if request.path.endswith("_bulk"):
             request = attrs.evolve(request, text=text)
         return super().step(request, progress)
+
+
+class Failing(FakeSearch):
+    """Its primary dies behind every write upon a head that archives are named in.
+
+    The copy that takes over has the write, tries it again and tells of a conflict.
+    """
+
+    def step(self, request: Request, progress: Progress) -> Any:
+        """Change what is told, not what is done."""
+        outcome = super().step(request, progress)
+        if not (isinstance(outcome, Reply) and request.path.endswith("_bulk")):
+            return outcome
+        if '"archives": [[' not in request.text:
+            return outcome
+        error = {"type": "version_conflict_engine_exception"}
+        for item in outcome.body["items"]:
+            for told in item.values():
+                told.update(status=409, error=error)
+        return outcome
 
 
 class Wandering:
@@ -217,6 +238,12 @@ class ProofTests(SynchronousTestCase):
         if DEEP:
             self.all_orders(Client(0, twice), purger(1), pages)
             self.all_orders(Client(0, twice), writer(1, 3), faults=1)
+
+    def test_a_conflict_with_itself(self) -> None:
+        """A write that was carried out and told as a conflict keeps its archives."""
+        self.shrink()
+        thrice = calls(*(Add(f"put {n}", f"{n}") for n in (1, 2, 3)))
+        self.all_orders(Client(0, thrice), reader(1, Versions()), server=Failing)
 
     def test_batches(self) -> None:
         """Names that share calls to the server keep their own order each."""

@@ -26,8 +26,8 @@ _PAGE = 500
 class Archives:
     """Writes and removes archives; removal runs in `tasks`, nobody waits for it.
 
-    An id belongs to one attempt to change a head. So an archive may go at once when
-    that attempt has failed for sure, or when a later head has dropped it.
+    An id belongs to one attempt to change a head. So an archive may go at once when a
+    later head has dropped it; what an attempt in vain has left goes in a sweep.
     """
 
     def __init__(

@@ -162,9 +162,9 @@ class Changes:
         position = await self._documents.write(
             Write(Address(key), head_document(head), seen.position), weight_of(head)
         )
-        if position is None:
-            self._archives.drop(head, (archive for archive, _ in change.written))
-        else:
+        # A conflict may be with this very write, tried again by a server when a primary
+        # died: what it has written may be named by now, and is left to a sweep.
+        if position is not None:
             self._archives.drop(head, change.dropped)
             if change.written:
                 self._archives.sweep(head.bucket, head.name)
