@@ -64,7 +64,10 @@ from tests.support.worlds import (
 
 
 class Explorer:
-    """Goes through the steps of `clients` upon one name; made anew for each search."""
+    """Goes through the steps of `clients`; made anew for each search.
+
+    Without `reduced` it leaves nothing out that is said to show nothing more.
+    """
 
     def __init__(
         self,
@@ -75,11 +78,12 @@ class Explorer:
         faults: int = 0,
         patience: int = 16,
         wakes: int = 64,
+        reduced: bool = True,
     ) -> None:
         self._clients = clients
         self._patience = patience
         self._wakes = wakes
-        self._free = False
+        self._free = not reduced
         self._server = Server(make, server)
         self._calls: dict[tuple[int, int], int] = {}
         self._names = sorted({client.name for client in clients})
@@ -149,6 +153,10 @@ class Explorer:
         for tree in self._trees:
             for node in tree.nodes:
                 yield from node.effect.requests
+
+    def outcomes(self) -> set[object]:
+        """All answers together, with what was read in the end, that were met."""
+        return self._verdicts.outcomes
 
     def _summed(self, states: int) -> Explored:
         self.explored.states = states

@@ -198,6 +198,28 @@ class ExploreTests(SynchronousTestCase):
         done = self.explored(Plain, *TWO, faults=2)
         self.assertGreater(done.histories, 30)
 
+    def test_what_is_left_out_shows_nothing_more(self) -> None:
+        """Without the reductions there are more states, and the same outcomes."""
+        for clients in (
+            (*TWO,),
+            (Client(0, put(1)), READER),
+        ):
+            some, all_ = (
+                Explorer(
+                    Plain,
+                    lambda: server(PRIMARY),
+                    clients,
+                    faults=1,
+                    patience=4,
+                    reduced=reduced,
+                )
+                for reduced in (True, False)
+            )
+            fewer, more = some.everything(100_000), all_.everything(100_000)
+            self.assertLess(fewer.states, more.states)
+            self.assertGreater(len(some.outcomes()), 5)
+            self.assertEqual(some.outcomes(), all_.outcomes())
+
     def test_both_orders_of_two_writers_are_met(self) -> None:
         """It goes through what can happen: each writer is first in some history."""
         met = set()

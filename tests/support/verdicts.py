@@ -19,6 +19,7 @@ class Verdicts:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._checked: set[object] = set()
+        self.outcomes: set[object] = set()
 
     @property
     def histories(self) -> int:
@@ -31,10 +32,11 @@ class Verdicts:
         """The history of these steps, and what is read in the end. Raises Wrong."""
         history = _history(path)
         answers = ((which, history[which].answer) for which in sorted(history))
-        key = begun, tuple(answers), ends
-        if key in self._checked:
+        outcome = tuple(answers), ends
+        if (begun, outcome) in self._checked:
             return
-        self._checked.add(key)
+        self._checked.add((begun, outcome))
+        self.outcomes.add(outcome)
         for name, end in ends:
             operations = [
                 each
