@@ -170,6 +170,7 @@ class Side:
             signer,
             CLOCK,
             os.urandom,
+            workers,
             expected=frozenset(urls),
         )
         await ours.start()

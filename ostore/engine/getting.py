@@ -20,6 +20,7 @@ from ostore.model.census import Census, Standing
 from ostore.model.errors import ShardError, TooFewShards
 from ostore.model.versions import Version
 from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import gather
 
 
@@ -114,6 +115,7 @@ class Getting:
         clock: Clock,
         codecs: Codecs,
         repairs: Repairs,
+        workers: Workers,
         locate_timeout: float,
     ) -> None:
         self._cluster = cluster
@@ -121,6 +123,7 @@ class Getting:
         self._clock = clock
         self._codecs = codecs
         self._repairs = repairs
+        self._workers = workers
         self._timeout = locate_timeout
         self._salvaging = Salvaging(cluster, nodes, clock, codecs)
 
@@ -196,6 +199,7 @@ class Getting:
             self._codecs,
             self._repairs,
             self._cluster,
+            self._workers,
             hash,
             standing,
         )

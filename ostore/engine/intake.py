@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from ostore.engine.cluster import Cluster
 from ostore.erasure.codec import Codecs
+from ostore.erasure.compressing import compress, promising
 from ostore.erasure.encoder import Encoder
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Geometry
@@ -28,6 +29,7 @@ from ostore.model.placement import place
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.fanout import Fanout, QuorumLost
+from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks, gather
 
 S = TypeVar("S")
@@ -36,6 +38,8 @@ COMMIT_TIME = 30.0
 """Seconds by the node's clock after which it refuses a commit."""
 STALL = 20.0
 """Seconds within which a quorum of nodes has to take a step."""
+INLINE = 32 * 1024
+"""Stripes up to this size are compressed at once; larger ones by a worker thread."""
 
 
 class Body(Protocol):
@@ -54,6 +58,7 @@ class Coding:
     quorum: int
     laggard: float
     grace: float
+    compress: bool = True
 
 
 @attrs.define(eq=False)
@@ -107,6 +112,7 @@ class Writing:
         entropy: Callable[[int], bytes],
         budget: Budget,
         coding: Coding,
+        workers: Workers,
     ) -> None:
         self.cluster = cluster
         self.nodes = nodes
@@ -116,6 +122,7 @@ class Writing:
         self.budget = budget
         self.coding = coding
         self.given_up = 0
+        self._workers = workers
         self.tasks = Tasks(Logger())
 
     async def stop(self) -> None:
@@ -155,6 +162,14 @@ class Writing:
             f"{self.coding.quorum} shards must become durable"
         )
 
+    async def compressed(self, raw: memoryview) -> bytes | None:
+        """A stripe made smaller, where that is asked for and pays."""
+        if not self.coding.compress or not promising(raw):
+            return None
+        if len(raw) <= INLINE:
+            return compress(raw)
+        return await self._workers.run(compress, raw)
+
     def left_out(self, node: str, error: Exception) -> None:
         """A node failed or lagged in a write that goes on without it."""
         self.given_up += 1
@@ -167,11 +182,15 @@ class Intake:
 
     While the body comes nothing is named. A content of one stripe is held until
     store(); of a larger one every stripe goes to temporaries as it is complete.
-    `named(index)` is called for each shard that is durable under its name.
+    `named(index)` is called for each shard that is durable under its name. What is not
+    `shrinking` is known not to get smaller by compression.
     """
 
-    def __init__(self, writing: Writing, named: Callable[[int], None]) -> None:
+    def __init__(
+        self, writing: Writing, named: Callable[[int], None], *, shrinking: bool = True
+    ) -> None:
         coding = writing.coding
+        self._shrinking = shrinking
         self._house = writing
         self._named = named
         self._encoder = Encoder(coding.geometry, writing.codecs.get(coding.geometry))
@@ -208,7 +227,7 @@ class Intake:
         tail = self._encoder.finish()
         if self._fanout is None and (held is None or tail is None):
             only = held if held is not None else tail
-            self._small = () if only is None else self._encoder.code(only)
+            self._small = () if only is None else await self._code(only)
             return size
         for rest in (held, tail):
             if rest is not None:
@@ -223,10 +242,14 @@ class Intake:
         cost = len(raw) * house.coding.geometry.shards // house.coding.geometry.data
         await house.budget.take(cost)
         try:
-            frames = self._encoder.code(raw)
+            frames = await self._code(raw)
             await self._each(lambda index, one: one.write(frames[index]))
         finally:
             house.budget.give(cost)
+
+    async def _code(self, raw: memoryview) -> tuple[Frame, ...]:
+        compressed = await self._house.compressed(raw) if self._shrinking else None
+        return self._encoder.code(raw, compressed)
 
     async def _open(self) -> None:
         house = self._house

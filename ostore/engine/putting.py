@@ -12,6 +12,7 @@ from ostore.engine.repairs import Repairs
 from ostore.engine.turns import Turns
 from ostore.interfaces import IMetadataStore
 from ostore.model.conditions import WriteCondition
+from ostore.model.encodings import may_shrink
 from ostore.model.errors import (
     DigestMismatch,
     OstoreError,
@@ -31,7 +32,9 @@ class Put:
         self._request = request
         self._facts = Facts()
         self._machine = upload(self._facts)
-        self._intake = Intake(putting.writing, self._machine.named)
+        self._intake = Intake(
+            putting.writing, self._machine.named, shrinking=may_shrink(request.headers)
+        )
 
     async def run(self, body: Body) -> Version:
         """Do it all. Whatever fails, temporaries are removed."""

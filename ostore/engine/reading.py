@@ -14,7 +14,7 @@ from ostore.engine.cluster import Cluster
 from ostore.engine.repairs import Repairs
 from ostore.erasure.codec import Codecs
 from ostore.erasure.decoder import decode, rebuild
-from ostore.erasure.framing import Frame, Row, Table
+from ostore.erasure.framing import RAW, Frame, Row, Table
 from ostore.erasure.geometry import Buffer, Geometry
 from ostore.interfaces import IFrameStream, INodes, IShardReader
 from ostore.model.census import Standing
@@ -28,6 +28,7 @@ from ostore.model.errors import (
 )
 from ostore.model.layouts import ShardKey
 from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import start
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ PATIENCE = 1.0
 """Seconds for each shard that is asked while it is found out which one lies."""
 TRIES = 1000
 """Choices of k blocks that are tried for that."""
+INLINE = 64 * 1024
+"""Compressed stripes of so many raw bytes are expanded at once."""
 
 
 @attrs.define(eq=False)
@@ -91,6 +94,7 @@ class StripeReader:
         codecs: Codecs,
         repairs: Repairs,
         cluster: Cluster,
+        workers: Workers,
         hash: str,
         standing: Standing,
     ) -> None:
@@ -101,6 +105,7 @@ class StripeReader:
         self._clock = clock
         self._repairs = repairs
         self._cluster = cluster
+        self._workers = workers
         self._hash = hash
         self._download = Download(self.layout, standing.places)
         self._taps: dict[Source, _Tap] = {}
@@ -129,10 +134,20 @@ class StripeReader:
         row = (await self.table()).row(number)
         blocks = {index: frame.block for index, frame in frames.items()}
         try:
-            return decode(row, self.geometry, self.codec, blocks)
+            return await self._decoded(row, blocks)
         except ShardRotten:
             good = await self.agreeing(number, blocks)
-            return decode(row, self.geometry, self.codec, good)
+            return await self._decoded(row, good)
+
+    async def _decoded(
+        self, row: Row, blocks: Mapping[int, Buffer]
+    ) -> Sequence[Buffer]:
+        """Raw bytes from blocks; what was compressed is expanded by a worker thread."""
+        if row.coding == RAW or row.raw <= INLINE:
+            return decode(row, self.geometry, self.codec, blocks)
+        return await self._workers.run(
+            decode, row, self.geometry, self.codec, dict(blocks)
+        )
 
     async def agreeing(
         self, number: int, blocks: Mapping[int, Buffer]

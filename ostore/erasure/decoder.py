@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ostore.erasure.codec import Codec
+from ostore.erasure.compressing import ZSTD, expand
 from ostore.erasure.framing import RAW, UNKNOWN, Frame, Row, crc32c
 from ostore.erasure.geometry import Buffer, Geometry
 from ostore.model.errors import ShardRotten
@@ -17,12 +18,14 @@ def decode(
 
     `blocks` have passed their own checksums. Nothing is computed or copied while all
     data blocks are among them. Raises ShardRotten when a block has the wrong length,
-    the stripe differs from its crc (unless that is unknown: 0), or its coding is none
-    that we know; ValueError for fewer than k blocks.
+    the stripe differs from its crc (unless that is unknown: 0), its coding is none
+    that we know, or it does not expand to its raw length; ValueError for fewer than k
+    blocks.
     """
-    if row.coding != RAW:
+    if row.coding not in (RAW, ZSTD):
         raise ShardRotten(f"a stripe has the unknown coding {row.coding}")
-    return _trimmed(row, _whole(row, geometry, codec, blocks))
+    stored = _trimmed(row, _whole(row, geometry, codec, blocks))
+    return stored if row.coding == RAW else [expand(row, stored)]
 
 
 def rebuild(

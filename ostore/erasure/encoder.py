@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostore.erasure.codec import Codec
+from ostore.erasure.compressing import ZSTD
 from ostore.erasure.framing import RAW, Frame, Table, TableBuilder, crc32c
 from ostore.erasure.geometry import STRIPE, Buffer, Geometry
 from ostore.model.layouts import Layout
@@ -47,16 +48,18 @@ class Encoder:
         """The last, shorter stripe; None when the content ended with a whole one."""
         return self._take() if self._partial else None
 
-    def code(self, raw: Buffer) -> tuple[Frame, ...]:
-        """The k + m frames of the next stripe, by index; data blocks refer to `raw`.
+    def code(self, raw: Buffer, compressed: bytes | None = None) -> tuple[Frame, ...]:
+        """The k + m frames of the next stripe, by index; data blocks refer to it.
 
-        Raises ValueError unless `raw` has 1 to STRIPE bytes.
+        `compressed` is what compress() made of it, if anything. Raises ValueError
+        unless `raw` has 1 to STRIPE bytes.
         """
-        stored, crc, number = len(raw), crc32c(raw), len(self._table)
-        self._table.append(stored, stored, RAW, crc)
-        data = split(raw, self._geometry)
+        stored, coding = (raw, RAW) if compressed is None else (compressed, ZSTD)
+        length, crc, number = len(stored), crc32c(stored), len(self._table)
+        self._table.append(len(raw), length, coding, crc)
+        data = split(stored, self._geometry)
         return tuple(
-            Frame(number, stored, stored, RAW, crc, crc32c(block), block)
+            Frame(number, len(raw), length, coding, crc, crc32c(block), block)
             for block in (*data, *self._codec.encode(data))
         )
 

@@ -51,6 +51,11 @@ def worth_coding(headers: Mapping[str, str], size: int) -> bool:
 
     Not what has a Content-Encoding, a type that is compressed, or few bytes.
     """
-    if "content-encoding" in headers or size < LEAST:
+    return size >= LEAST and may_shrink(headers)
+
+
+def may_shrink(headers: Mapping[str, str]) -> bool:
+    """Whether a content with these kept headers is not known to be compressed."""
+    if "content-encoding" in headers:
         return False
     return _COMPRESSED.match(headers.get("content-type", "").strip()) is None

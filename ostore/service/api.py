@@ -18,7 +18,12 @@ from ostore.model.nodes import Members
 from ostore.model.signing import Caller
 from ostore.service.assembly import Engine, assemble
 from ostore.service.cluster import Member
-from ostore.service.facing import open_sqlite, serve_api, start_repairs
+from ostore.service.facing import (
+    coding_workers,
+    open_sqlite,
+    serve_api,
+    start_repairs,
+)
 from ostore.service.failing import StartError
 from ostore.service.options import ApiOptions, RoleOptions
 from ostore.service.secret import read
@@ -60,6 +65,7 @@ class ApiService(Member):
             trouble = [] if bus.up else [f"bus: {bus.trouble}"]
             return [*trouble, *joining.brakes]
 
+        workers = coding_workers(self)
         engine = self._engine = assemble(
             settings,
             bus,
@@ -68,6 +74,7 @@ class ApiService(Member):
             self.signer,
             self.clock,
             self.entropy,
+            workers,
             belongs=joining.belongs,
             brakes=brakes,
         )
@@ -82,7 +89,7 @@ class ApiService(Member):
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
         if settings.repair:
             await start_repairs(self, engine)
-        serving = serve_api(self, engine)
+        serving = serve_api(self, engine, workers)
         await self._until_ready(engine)
         self.ready = True
         say(f"{self.role} ready on {serving.url}")

@@ -24,6 +24,7 @@ from ostore.model.nodes import Heartbeat
 from ostore.service.settings import Settings
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock
+from ostore.streaming.pools import Workers
 
 CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
@@ -48,6 +49,7 @@ def assemble(
     signer: Signer,
     clock: Clock,
     entropy: Callable[[int], bytes],
+    workers: Workers,
     *,
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
@@ -82,13 +84,17 @@ def assemble(
             settings.write_quorum,
             settings.laggard,
             settings.orphan_grace,
+            settings.compression == "zstd",
         ),
+        workers,
     )
     renewing = Renewing(
         cluster, nodes, clock, max(settings.laggard, settings.locate_timeout)
     )
     putting = Putting(writing, metadata, recording, renewing, repairs)
-    getting = Getting(cluster, nodes, clock, codecs, repairs, settings.locate_timeout)
+    getting = Getting(
+        cluster, nodes, clock, codecs, repairs, workers, settings.locate_timeout
+    )
     mending = Mending(
         cluster,
         nodes,

@@ -7,13 +7,13 @@ from ostore.backends.metadata.writer import ThreadWriter
 from ostore.service.assembly import Engine
 from ostore.service.process import Process
 from ostore.service.serving import Serving
-from ostore.streaming.pools import ThreadWorkers
+from ostore.streaming.pools import ThreadWorkers, Workers
 from ostore.web.api.root import Api
 
 READ_THREADS = 2
 """Threads for pages of metadata."""
 CODING_THREADS = 2
-"""Threads that code bodies for clients."""
+"""Threads that compress."""
 MARKS = 60.0
 """Seconds between two looks at what the metadata calls degraded."""
 
@@ -42,11 +42,16 @@ async def start_repairs(process: Process, engine: Engine) -> None:
     process.repeat(MARKS, engine.mending.read_marks, "reading degraded marks").now()
 
 
-def serve_api(process: Process, engine: Engine) -> Serving:
-    """The api on its port."""
+def coding_workers(process: Process) -> Workers:
+    """Threads for what would hold up the reactor."""
     workers = ThreadWorkers(process.reactor, CODING_THREADS, "coding")
     workers.start()
     process.undo(workers.stop)
+    return workers
+
+
+def serve_api(process: Process, engine: Engine, workers: Workers) -> Serving:
+    """The api on its port."""
     api = Api(
         engine.store,
         process.clock,

@@ -210,6 +210,13 @@ SETTINGS = (
         "where versions are kept; sqlite:PATH is for one api service alone",
     ),
     Setting(
+        "compression",
+        ENGINE,
+        kinds.Choice(("zstd", "none")),
+        "zstd",
+        "zstd: what shrinks is compressed before it is cut into shards",
+    ),
+    Setting(
         "require-digest",
         ENGINE,
         kinds.Switch(),
@@ -306,6 +313,7 @@ class Settings:
     rebuild_delay: float = 0.0
     repair: bool = True
     metadata: str | None = None
+    compression: str = "none"
     require_digest: bool = False
     # the cluster's
     rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)

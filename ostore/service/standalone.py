@@ -19,7 +19,12 @@ from ostore.model.errors import OstoreError, Refused
 from ostore.model.identity import judge
 from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import assemble
-from ostore.service.facing import open_sqlite, serve_api, start_repairs
+from ostore.service.facing import (
+    coding_workers,
+    open_sqlite,
+    serve_api,
+    start_repairs,
+)
 from ostore.service.failing import StartError
 from ostore.service.member import DataMember
 from ostore.service.options import RoleOptions, StandaloneOptions
@@ -56,7 +61,7 @@ class Standalone(Process):
         members = await self._data_nodes(bus, nodes)
         metadata = await self._metadata(members)
         serving = await self._join(metadata, members)
-        ours = bus.member()
+        ours, workers = bus.member(), coding_workers(self)
         engine = assemble(
             self.settings,
             ours,
@@ -65,6 +70,7 @@ class Standalone(Process):
             self.signer,
             self.clock,
             self.entropy,
+            workers,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),
@@ -83,7 +89,7 @@ class Standalone(Process):
         self.undo(engine.putting.stop)
         if self.settings.repair:
             await start_repairs(self, engine)
-        site = serve_api(self, engine)
+        site = serve_api(self, engine, workers)
         self.port = site.port
         say(f"{self.role} ready on {site.url}")
 

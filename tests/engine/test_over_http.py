@@ -102,6 +102,7 @@ class OverHttp(TestCase):
             signer,
             REAL,
             os.urandom,
+            InlineWorkers(),
             expected=frozenset(each.node.node_id for each in self.services),
         )
         self.store = self.engine.store

@@ -123,9 +123,9 @@ class DecodeTests(SynchronousTestCase):
     def test_unknown_coding(self) -> None:
         """A stripe in a coding we do not know is never passed off as content."""
         coded = small_stripes(content(40), FOUR_TWO, 40)
-        row = attrs.evolve(coded.table.row(0), coding=1)
+        row = attrs.evolve(coded.table.row(0), coding=2)
         blocks = blocks_of(coded, 0, range(4))
-        with self.assertRaisesRegex(ShardRotten, "unknown coding 1"):
+        with self.assertRaisesRegex(ShardRotten, "unknown coding 2"):
             decode(row, FOUR_TWO, CODEC, blocks)
 
 

@@ -105,6 +105,7 @@ class SourcesTests(ConfigCase):
                 rebuild_delay=600,
                 repair=True,
                 metadata=f"{root}/metadata.sqlite",
+                compression="zstd",
                 require_digest=False,
                 durability="strict",
                 cluster_secret_file=f"{root}/secret",

@@ -316,6 +316,7 @@ class EngineCase(SynchronousTestCase):
             self.signer,
             self.clock,
             entropy,
+            InlineWorkers(),
             expected=frozenset(rig.id for rig in self.rigs),
         )
         self.risen = True
