@@ -37,6 +37,7 @@ class Server:
         self.asked: list[tuple[str, str]] = []
         self.copies: list[str] = []
         self.instead: Handler = lambda *_: None
+        self.hangs = False
 
     async def call(
         self,
@@ -50,6 +51,8 @@ class Server:
     ) -> Reply:
         """One exchange."""
         self.asked.append((method, path))
+        if self.hangs:
+            await Deferred()
         other = self.instead(method, path, body)
         if isinstance(other, Exception):
             raise other
@@ -131,6 +134,19 @@ class SetupTests(SynchronousTestCase):
         self.server.asked.clear()
         self.assertIsNone(self.health(self.store()))
         self.assertEqual({method for method, _ in self.server.asked}, {"GET"})
+
+    def test_hanging(self) -> None:
+        """A server that hangs holds up nobody who asks for the health."""
+        store = self.store()
+        self.server.hangs = True
+        asked = start(store.health())
+        self.assertNoResult(asked)
+        self.timers.advance(2.0)
+        self.assertEqual(
+            self.successResultOf(asked), "no answer from es:9200 within 2 s"
+        )
+        self.server.hangs = False
+        self.assertIsNone(self.health(store))
 
     def test_servers_that_it_speaks_to(self) -> None:
         """Elasticsearch 7, 8, 9 and OpenSearch 1, 2, 3; any other is refused, once."""

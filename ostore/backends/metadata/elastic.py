@@ -66,6 +66,8 @@ from ostore.model.versions import ClusterFacts, Degraded, NewVersion, Page, Vers
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks
 
+HEALTH = 2.0
+"""Seconds that whoever asks for the health waits: a server may hang."""
 ENDING = 10.0
 """Seconds that `stop` waits for what is under way."""
 
@@ -94,6 +96,7 @@ class ElasticStore:
         def chance() -> float:
             return int.from_bytes(entropy(4), "big") / 2**32
 
+        self._where = where
         self._clock = clock
         self._close = close
         self._watching = Tasks(_log)
@@ -242,8 +245,11 @@ class ElasticStore:
         return standing
 
     async def health(self) -> str | None:
-        """None when it works, else one sentence that says why not."""
-        return await self._setup.look()
+        """None when it works, else one sentence that says why not; in HEALTH at most."""
+        try:
+            return await self._clock.within(HEALTH, self._setup.look())
+        except TimedOut:
+            return f"no answer from {self._where} within {HEALTH:g} s"
 
     async def _ask(
         self, bucket: str, name: str, ask: Callable[[Seen], Awaitable[Version | None]]
