@@ -234,10 +234,11 @@ class ProofTests(SynchronousTestCase):
         pages = reader(1, Versions())
         self.all_orders(Client(0, twice), writer(1, 3), chosen=PRIMARY)
         self.all_orders(Client(0, twice), pages)
-        self.all_orders(Client(0, twice), purger(1), chosen=PRIMARY, faults=1)
+        self.all_orders(Client(0, twice), purger(1), pages, chosen=PRIMARY)
+        self.all_orders(Client(0, twice), purger(1), faults=1)
         if DEEP:
-            self.all_orders(Client(0, twice), purger(1), pages)
-            self.all_orders(Client(0, twice), writer(1, 3), faults=1)
+            both = (Client(0, twice), writer(1, 3))
+            self.all_orders(*both, chosen=PRIMARY, faults=1)
 
     def test_a_conflict_with_itself(self) -> None:
         """A write that was carried out and told as a conflict keeps its archives."""
