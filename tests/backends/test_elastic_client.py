@@ -10,7 +10,7 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet import reactor as installed
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
@@ -504,12 +504,22 @@ class ExchangeTests(TestCase):
                 return said
 
             server.answer = answer
-            run = start(self.run_one(exchange, f"127.0.0.1:{server.port}"))
+            [host] = parse_hosts([f"127.0.0.1:{server.port}"])
+            run = start(exchange.run(host, "GET", "/", "application/json", None))
             await asked
             run.cancel()
-            _ = run.addErrback(lambda _: None)
-            await run
+            with self.assertRaises(CancelledError):
+                await run
             await server.left()
+
+    async def test_giving_up_at_once(self) -> None:
+        """So is one that is not even connected."""
+        server, exchange = self.server(), self.exchange()
+        [host] = parse_hosts([f"127.0.0.1:{server.port}"])
+        run = start(exchange.run(host, "GET", "/", "application/json", None))
+        run.cancel()
+        with self.assertRaises(CancelledError):
+            await run
 
     async def test_nobody_there(self) -> None:
         """A port that nobody listens on was sent nothing."""

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
@@ -107,13 +107,15 @@ class Exchange:
         if host.authorization is not None:
             headers.addRawHeader(b"authorization", host.authorization.encode())
         try:
-            response = await self._treq.request(
-                method,
-                host.url + target,
-                headers=headers,
-                data=content,
-                allow_redirects=False,
-                unbuffered=True,
+            response = await _cancellable(
+                self._treq.request(
+                    method,
+                    host.url + target,
+                    headers=headers,
+                    data=content,
+                    allow_redirects=False,
+                    unbuffered=True,
+                )
             )
         except CancelledError:
             raise
@@ -126,6 +128,22 @@ class Exchange:
             raise Failed(str(error), sent=True, blame=True) from None
         finally:
             body.close()
+
+
+def _cancellable(asked: Deferred[Any]) -> Deferred[Any]:
+    """The same, but cancelled it fails with CancelledError whatever Agent makes of it."""
+
+    def end(outcome: object) -> None:
+        if not given.called:
+            given.callback(outcome)
+
+    def cancel(_: Deferred[Any]) -> None:
+        given.errback(CancelledError())
+        asked.cancel()
+
+    given: Deferred[Any] = Deferred(cancel)
+    _ = asked.addBoth(end)
+    return given
 
 
 def _explain(error: Exception) -> NoReturn:
