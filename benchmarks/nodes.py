@@ -73,6 +73,7 @@ SETTINGS = SimpleNamespace(
     laggard=5.0,
     orphan_grace=3600.0,
     rebuild_delay=600.0,
+    compression="none",
 )
 
 
