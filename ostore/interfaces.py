@@ -6,8 +6,8 @@ leave out `self`, as zope.interface asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ostore.model.versions import (
         ClusterFacts,
         Degraded,
+        Lease,
         NewVersion,
+        Note,
         Page,
         Version,
     )
@@ -164,6 +166,27 @@ class IMetadataStore(Interface):
 
     async def create_cluster(facts: ClusterFacts) -> ClusterFacts:
         """Set id and epoch unless they are set; returns what is set now."""
+
+    async def lease(owner: str, seconds: float) -> Lease | None:
+        """Take or renew the right to run maintenance, for so many seconds from now.
+
+        None while another owner's lease stands (by the caller's wall clock), or before
+        the cluster has an id. Taking it from another owner, or for the first time,
+        raises the cluster's epoch; renewing keeps it.
+        """
+
+    async def release(owner: str) -> None:
+        """Give the lease back, if it is that owner's; its epoch stays used."""
+
+    async def note(key: str) -> Note | None:
+        """A small document of that key, as it is now; None when there is none."""
+
+    async def set_note(key: str, value: Mapping[str, Any], mark: str) -> bool:
+        """Replace the note that bears `mark`; an empty mark creates it.
+
+        False, and nothing done, when the note is another by now. When the outcome is
+        not known it raises; the note tells then.
+        """
 
     async def health() -> str | None:
         """None when it works, else one sentence that says why not."""

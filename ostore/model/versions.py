@@ -125,3 +125,23 @@ class ClusterFacts:
 
     id: str
     epoch: int
+
+
+@attrs.frozen
+class Lease:
+    """The right to run the cluster's maintenance, until `until` (seconds since 1970).
+
+    `epoch` is the cluster's: it grows each time the lease changes hands.
+    """
+
+    owner: str
+    epoch: int
+    until: float
+
+
+@attrs.frozen
+class Note:
+    """A small JSON object that services share; `mark` changes with each change."""
+
+    value: Mapping[str, Any]
+    mark: str

@@ -668,3 +668,68 @@ class MetadataContract(Base):
         self.assertIn(told[0], offered)
         self.assertEqual(told, [told[0]] * 8)
         self.assertEqual(await self.store.cluster(), told[0])
+
+    # The lease
+
+    async def test_the_lease_has_one_owner(self) -> None:
+        """While one has it, others get none; each change of hands raises the epoch."""
+        await self.set_up()
+        self.assertIsNone(await self.store.lease("a", 30))
+        await self.store.create_cluster(ClusterFacts("c" * 32, 1))
+        first = await self.store.lease("a", 30)
+        assert first is not None
+        self.assertEqual((first.owner, first.epoch), ("a", 2))
+        self.assertIsNone(await self.store.lease("b", 30))
+        await self.store.release("b")
+        self.assertIsNone(await self.store.lease("b", 30))
+        self.wall += 20
+        renewed = await self.store.lease("a", 30)
+        assert renewed is not None
+        self.assertEqual(renewed.epoch, 2)
+        self.assertGreater(renewed.until, first.until)
+        self.wall += 20
+        self.assertIsNone(await self.store.lease("b", 30))
+        self.assertEqual(await self.store.cluster(), ClusterFacts("c" * 32, 2))
+
+    async def test_a_lease_ends(self) -> None:
+        """One that ran out or was given back is another's; its epoch is never used again."""
+        await self.set_up()
+        await self.store.create_cluster(ClusterFacts("c" * 32, 7))
+        await self.store.lease("a", 30)
+        self.wall += 31
+        taken = await self.store.lease("b", 30)
+        assert taken is not None
+        self.assertEqual((taken.owner, taken.epoch), ("b", 9))
+        await self.store.release("b")
+        again = await self.store.lease("b", 30)
+        assert again is not None
+        self.assertEqual(again.epoch, 10)
+        await self.store.release("b")
+        self.assertEqual(await self.store.cluster(), ClusterFacts("c" * 32, 10))
+
+    async def test_of_racing_owners_one_gets_the_lease(self) -> None:
+        """All who ask at once but one get none."""
+        await self.set_up()
+        await self.store.create_cluster(ClusterFacts("c" * 32, 1))
+        told = await gather([self.store.lease(f"o{i}", 30) for i in range(8)])
+        self.assertEqual([each is None for each in told].count(False), 1, told)
+
+    # Notes
+
+    async def test_notes(self) -> None:
+        """A note is kept as it was given, and replaced only over the mark it bears."""
+        await self.set_up()
+        self.assertIsNone(await self.store.note("k"))
+        first = {"cursor": ["n", 3], "é": {"deep": None}, "list": [1, 2.5, True]}
+        self.assertTrue(await self.store.set_note("k", first, ""))
+        self.assertFalse(await self.store.set_note("k", {}, ""))
+        note = await self.store.note("k")
+        assert note is not None
+        self.assertEqual(note.value, first)
+        self.assertTrue(await self.store.set_note("k", {"a": 1}, note.mark))
+        self.assertFalse(await self.store.set_note("k", {"a": 2}, note.mark))
+        self.assertFalse(await self.store.set_note("other", {}, note.mark))
+        self.assertIsNone(await self.store.note("other"))
+        changed = await self.store.note("k")
+        assert changed is not None
+        self.assertEqual(changed.value, {"a": 1})

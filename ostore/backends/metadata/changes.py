@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
 
 from ostore.backends.metadata import queries
 from ostore.backends.metadata.rows import COLUMNS, indices, row_of, version_of
 from ostore.model.errors import NotFound
-from ostore.model.versions import ClusterFacts, NewVersion, Version
+from ostore.model.versions import ClusterFacts, Lease, NewVersion, Version
 
 _HEAD = "SELECT high, created FROM head WHERE bucket = ? AND name = ?"
 _INSERT = f"INSERT INTO version ({COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608 - constants
@@ -30,7 +34,8 @@ _NEXT_MARK = """
 """
 _SET_DEGRADED = "INSERT OR REPLACE INTO degraded VALUES (?, ?, ?, ?)"
 _DELETE_DEGRADED = "DELETE FROM degraded WHERE hash = ? AND layout = ?"
-_SET_META = "INSERT INTO meta VALUES (?, ?)"
+_SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_DELETE_META = "DELETE FROM meta WHERE key = ?"
 
 
 def add_version(
@@ -95,6 +100,42 @@ def create_cluster(db: sqlite3.Connection, facts: ClusterFacts) -> ClusterFacts:
     db.execute(_SET_META, ("cluster id", facts.id))
     db.execute(_SET_META, ("cluster epoch", str(facts.epoch)))
     return facts
+
+
+def lease(
+    db: sqlite3.Connection, owner: str, seconds: float, wall: Callable[[], float]
+) -> Lease | None:
+    """Take or renew the lease; a change of hands raises the epoch with it."""
+    facts, standing = queries.cluster(db), queries.lease(db)
+    if facts is None:
+        return None
+    now = wall()
+    ours = standing is not None and standing.owner == owner
+    if standing is not None and not ours and standing.until > now:
+        return None
+    taken = Lease(owner, facts.epoch + (not ours), now + seconds)
+    db.execute(_SET_META, ("cluster epoch", str(taken.epoch)))
+    db.execute(_SET_META, ("lease", json.dumps(attrs.asdict(taken))))
+    return taken
+
+
+def release(db: sqlite3.Connection, owner: str | None) -> None:
+    """Drop the lease, if it is that owner's; without an owner whosever it is."""
+    standing = queries.lease(db)
+    if standing is not None and owner in (None, standing.owner):
+        db.execute(_DELETE_META, ("lease",))
+
+
+def set_note(
+    db: sqlite3.Connection, key: str, value: Mapping[str, Any], mark: str
+) -> bool:
+    """Replace the note that bears the mark; an empty mark is that of none."""
+    standing = queries.note(db, key)
+    if mark != ("" if standing is None else standing.mark):
+        return False
+    text = f"{int(mark or 0) + 1} {json.dumps(value, separators=(',', ':'))}"
+    db.execute(_SET_META, (f"note {key}", text))
+    return True
 
 
 def _weigh(db: sqlite3.Connection, hash: str, layout: str) -> None:

@@ -2,8 +2,9 @@
 
 Each (bucket, name) has one head document, changed by compare-and-set alone and read
 in real time; its oldest versions lie in archives, which are never changed. Both are
-documents of `ostore-heads`; an archive has its head's id as routing. The one document
-`cluster` of `ostore-cluster` holds id and epoch. Paths name aliases, except where an
+documents of `ostore-heads`; an archive has its head's id as routing. In
+`ostore-cluster` the document `cluster` holds id, epoch and lease, and each
+`note-{key}` one note. Paths name aliases, except where an
 index is made. Every call made here, ID and SEQ and TERM being what was read before:
 
     documents
@@ -18,7 +19,7 @@ index is made. Every call made here, ID and SEQ and TERM being what was read bef
         {"delete": {"_id": ARCHIVE, "routing": ID}}
         -> 200 {"errors", "items": [{ACTION: {"_id", "status", "_seq_no",
                 "_primary_term"}} | {ACTION: {"_id", "status", "error": {"type"}}}]}
-    the same two on /ostore-cluster for the document `cluster`
+    the same two on /ostore-cluster for its documents
 
     pages: POST /ostore-heads/_refresh and
     POST /ostore-heads/_search?preference=ostore&allow_partial_search_results=false
@@ -40,7 +41,7 @@ index is made. Every call made here, ID and SEQ and TERM being what was read bef
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -48,9 +49,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ostore.backends.metadata.elastic_archives import Archives
-from ostore.backends.metadata.elastic_bulk import Address, Documents, Write
+from ostore.backends.metadata.elastic_bulk import Documents
 from ostore.backends.metadata.elastic_changes import Changes
-from ostore.backends.metadata.elastic_client import Client, MaybeApplied, Search
+from ostore.backends.metadata.elastic_client import Client, Search
 from ostore.backends.metadata.elastic_contents import Contents, in_step
 from ostore.backends.metadata.elastic_documents import HEAD_FIELDS
 from ostore.backends.metadata.elastic_exchange import Exchange
@@ -59,10 +60,19 @@ from ostore.backends.metadata.elastic_listing import Listing
 from ostore.backends.metadata.elastic_names import Names, Seen
 from ostore.backends.metadata.elastic_pages import Pages
 from ostore.backends.metadata.elastic_setup import CLUSTER, HEADS, Setup
+from ostore.backends.metadata.elastic_shared import SHARED_FIELDS, Shared
 from ostore.backends.metadata.elastic_steps import Add, Purge, Unmark
 from ostore.interfaces import IMetadataStore
-from ostore.model.errors import MetadataUnavailable, OutcomeUnknown
-from ostore.model.versions import ClusterFacts, Degraded, NewVersion, Page, Version
+from ostore.model.errors import MetadataUnavailable
+from ostore.model.versions import (
+    ClusterFacts,
+    Degraded,
+    Lease,
+    NewVersion,
+    Note,
+    Page,
+    Version,
+)
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks
 
@@ -71,7 +81,6 @@ HEALTH = 2.0
 ENDING = 10.0
 """Seconds that `stop` waits for what is under way."""
 
-_FACTS = Address("cluster")
 _log = Logger()
 
 
@@ -109,7 +118,8 @@ class ElasticStore:
             )
 
         self._documents = documents(HEADS, HEAD_FIELDS)
-        self._facts = documents(CLUSTER, ("id", "epoch"))
+        facts = documents(CLUSTER, SHARED_FIELDS)
+        self._shared = Shared(facts, clock.wall)
         pages = Pages(search, HEADS)
         self._names = Names(self._documents)
         self._archives = Archives(
@@ -131,7 +141,7 @@ class ElasticStore:
         with suppress(TimedOut):
             await self._clock.within(ENDING, self._tasks.idle())
         self._documents.close()
-        self._facts.close()
+        self._shared.close()
         await self._tasks.stop()
         if self._close is not None:
             await self._close()
@@ -228,21 +238,32 @@ class ElasticStore:
     async def cluster(self) -> ClusterFacts | None:
         """The cluster's id and epoch; None before `create_cluster`."""
         self._check()
-        found = await self._facts.read(_FACTS)
-        if found is None:
-            return None
-        return ClusterFacts(found.source["id"], found.source["epoch"])
+        return await self._shared.cluster()
 
     async def create_cluster(self, facts: ClusterFacts) -> ClusterFacts:
         """Set id and epoch unless they are set; returns what is set now."""
         self._check()
-        with suppress(MaybeApplied):
-            document = {"id": facts.id, "epoch": facts.epoch}
-            await self._facts.write(Write(_FACTS, document))
-        standing = await self.cluster()
-        if standing is None:
-            raise OutcomeUnknown("the cluster's id may yet appear")
-        return standing
+        return await self._shared.create(facts)
+
+    async def lease(self, owner: str, seconds: float) -> Lease | None:
+        """Take or renew the right to run maintenance; None while another has it."""
+        self._check()
+        return await self._shared.lease(owner, seconds)
+
+    async def release(self, owner: str) -> None:
+        """Give the lease back, if it is that owner's."""
+        self._check()
+        await self._shared.release(owner)
+
+    async def note(self, key: str) -> Note | None:
+        """A small document, or None."""
+        self._check()
+        return await self._shared.note(key)
+
+    async def set_note(self, key: str, value: Mapping[str, Any], mark: str) -> bool:
+        """Replace the note that bears `mark`; an empty mark creates it."""
+        self._check()
+        return await self._shared.set_note(key, value, mark)
 
     async def health(self) -> str | None:
         """None when it works, else one sentence that says why not; in HEALTH at most."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from ostore.backends.metadata.rows import COLUMNS, indices, successor, version_of
 from ostore.model.layouts import Layout
-from ostore.model.versions import ClusterFacts, Degraded, Page, Version
+from ostore.model.versions import ClusterFacts, Degraded, Lease, Note, Page, Version
 
 MARKS = 10_000
 """About as many marks does one answer of `degraded` carry in all."""
@@ -55,6 +56,8 @@ _MARKS = """
     WHERE hash = ? AND layout = ? AND missing <> 0 LIMIT ?
 """
 _CLUSTER = "SELECT key, value FROM meta WHERE key IN ('cluster id', 'cluster epoch')"
+
+_META = "SELECT value FROM meta WHERE key = ?"
 
 
 def latest(db: sqlite3.Connection, bucket: str, name: str) -> Version | None:
@@ -194,6 +197,21 @@ def cluster(db: sqlite3.Connection) -> ClusterFacts | None:
     if not found:
         return None
     return ClusterFacts(found["cluster id"], int(found["cluster epoch"]))
+
+
+def lease(db: sqlite3.Connection) -> Lease | None:
+    """The lease that stands, or has run out."""
+    found = db.execute(_META, ("lease",)).fetchall()
+    return Lease(**json.loads(found[0][0])) if found else None
+
+
+def note(db: sqlite3.Connection, key: str) -> Note | None:
+    """A small document; its mark counts its changes."""
+    found = db.execute(_META, (f"note {key}",)).fetchall()
+    if not found:
+        return None
+    mark, _, text = found[0][0].partition(" ")
+    return Note(json.loads(text), mark)
 
 
 def _maybe(db: sqlite3.Connection, query: str, *values: str | int) -> Version | None:

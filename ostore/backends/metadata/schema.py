@@ -4,7 +4,7 @@
     head       one row a name that ever was: it stays when all versions are gone, so
                that no number is used twice and `created` always grows
     degraded   one row for each (hash, layout) that a version marks as incomplete
-    meta       schema number, cluster id, epoch
+    meta       schema number, cluster id, epoch, the lease, and a row each for notes
 
 Text compares as BINARY, which is the order of UTF-8 bytes. Shard indices are sets of
 bits: bit i of `missing` stands for shard i.

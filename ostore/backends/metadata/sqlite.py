@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -24,7 +25,15 @@ from ostore.backends.metadata.schema import (
 from ostore.backends.metadata.writer import Writer
 from ostore.interfaces import IMetadataStore
 from ostore.model.errors import MetadataUnavailable, OstoreError
-from ostore.model.versions import ClusterFacts, Degraded, NewVersion, Page, Version
+from ostore.model.versions import (
+    ClusterFacts,
+    Degraded,
+    Lease,
+    NewVersion,
+    Note,
+    Page,
+    Version,
+)
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 
@@ -67,7 +76,10 @@ class SqliteStore:
         self._shown: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Open the file, making it when it is missing."""
+        """Open the file, making it when it is missing.
+
+        Whoever had the lease is dead: the file was nobody's.
+        """
         self._place.take()
         try:
             self._prepare()
@@ -82,6 +94,8 @@ class SqliteStore:
             self._open.append(written)
             prepare(written, path)
             make_room(written)
+            with suppress(sqlite3.OperationalError):  # no room: it runs out by itself
+                changes.release(written, None)
             point = self._connect()
             self._open.append(point)
         except sqlite3.Error as error:
@@ -125,6 +139,27 @@ class SqliteStore:
     async def create_cluster(self, facts: ClusterFacts) -> ClusterFacts:
         """Set id and epoch unless they are set; returns what is set now."""
         return await self._writer.submit(lambda db: changes.create_cluster(db, facts))
+
+    async def lease(self, owner: str, seconds: float) -> Lease | None:
+        """Take or renew the right to run maintenance; None while another has it."""
+        wall = self._clock.wall
+        return await self._writer.submit(
+            lambda db: changes.lease(db, owner, seconds, wall)
+        )
+
+    async def release(self, owner: str) -> None:
+        """Give the lease back, if it is that owner's."""
+        await self._writer.submit(lambda db: changes.release(db, owner))
+
+    async def note(self, key: str) -> Note | None:
+        """A small document, or None."""
+        return self._look(queries.note, key)
+
+    async def set_note(self, key: str, value: Mapping[str, Any], mark: str) -> bool:
+        """Replace the note that bears `mark`; an empty mark creates it."""
+        return await self._writer.submit(
+            lambda db: changes.set_note(db, key, value, mark)
+        )
 
     async def latest(self, bucket: str, name: str) -> Version | None:
         """The newest version, which may be a delete marker; None without any."""
