@@ -34,9 +34,13 @@ setup(
     ],
     install_requires=[
         "attrs>=23.1",
+        "cffi>=1.16",
         "cryptography>=42",
         "fastcrc>=0.4",
         "prometheus_client>=0.20",
+        # Brings ISA-L in its wheels for Linux; elsewhere zfec serves alone.
+        "pyeclib>=1.8; platform_system == 'Linux'"
+        " and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",
         "pyopenssl>=24.3",
         "service_identity>=24.1",
         "treq>=24.9",

@@ -21,6 +21,7 @@ from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
 from ostore.model.messages import Signer
 from ostore.model.nodes import Heartbeat
+from ostore.service.failing import StartError
 from ostore.service.settings import Settings
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock
@@ -56,7 +57,7 @@ def assemble(
     brakes: Callable[[], list[str]] = list,
     faults: Callable[[], list[str]] = list,
 ) -> Engine:
-    """Wire one engine; nothing is started."""
+    """Wire one engine; nothing is started. Raises StartError."""
     cluster = Cluster(
         bus,
         nodes,
@@ -69,7 +70,7 @@ def assemble(
         expected=expected,
         belongs=belongs,
     )
-    codecs = Codecs()
+    codecs = codecs_named(settings.codec)
     repairs = Repairs()
     recording = Recording(metadata, clock, entropy)
     writing = Writing(
@@ -120,3 +121,13 @@ def assemble(
         faults,
     )
     return Engine(cluster, putting, mending, repairs, store)
+
+
+def codecs_named(provider: str) -> Codecs:
+    """The codecs of that provider. Raises StartError where it does not work."""
+    try:
+        return Codecs(provider)
+    except ValueError as error:
+        raise StartError(
+            f"codec {provider}: {error}: allowed is auto or zfec"
+        ) from None

@@ -217,6 +217,13 @@ SETTINGS = (
         "zstd: what shrinks is compressed before it is cut into shards",
     ),
     Setting(
+        "codec",
+        ENGINE,
+        kinds.Choice(("auto", "zfec", "isal")),
+        "auto",
+        "what computes parity; auto: isal where it is installed, else zfec",
+    ),
+    Setting(
         "require-digest",
         ENGINE,
         kinds.Switch(),
@@ -314,6 +321,7 @@ class Settings:
     repair: bool = True
     metadata: str | None = None
     compression: str = "none"
+    codec: str = "zfec"
     require_digest: bool = False
     # the cluster's
     rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)

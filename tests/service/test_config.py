@@ -106,6 +106,7 @@ class SourcesTests(ConfigCase):
                 repair=True,
                 metadata=f"{root}/metadata.sqlite",
                 compression="zstd",
+                codec="auto",
                 require_digest=False,
                 durability="strict",
                 cluster_secret_file=f"{root}/secret",
