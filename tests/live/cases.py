@@ -86,10 +86,14 @@ class _Shared:
     def get(self) -> LiveCluster:
         """It; started when there is none."""
         if self.cluster is None:
-            self.cluster = make_cluster()
+            made = self.cluster = make_cluster()
             atexit.register(self.close)
-            self.cluster.start()
-            until(lambda: self.cluster and up(self.cluster), "the cluster is up")
+            try:
+                made.start()
+                until(lambda: up(made), "the cluster is up")
+            except BaseException:
+                self.close()
+                raise
         return self.cluster
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-PATIENCE = 40.0
+PATIENCE = 75.0
 """Seconds without any byte after which a request has failed."""
 
 Headers = Sequence[tuple[str, str]]
@@ -62,8 +62,9 @@ class Asking:
     def head(self, method: str, target: str, headers: Headers, size: int) -> None:
         """Send the head; a body of `size` bytes follows, none when it is negative."""
         with self._cut():
+            named = any(name.lower() == "host" for name, _ in headers)
             self._connection.putrequest(
-                method, target, skip_accept_encoding=True, skip_host=False
+                method, target, skip_accept_encoding=True, skip_host=named
             )
             for name, value in headers:
                 self._connection.putheader(name, value)

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import attrs
 
-from tests.live.client import Answer, Cut, ask
+from tests.live.cases import LiveCase
+from tests.live.client import PATIENCE, Answer, Cut, ask
 
 LARGE_EVERY = 25
 LARGE = (2 << 20) + 5
@@ -76,7 +78,7 @@ class Load:
         """End, and wait for the last answers."""
         self._over.set()
         for thread in self._threads:
-            thread.join(90)
+            thread.join(2 * PATIENCE)
         if any(thread.is_alive() for thread in self._threads):
             self.wrong.append("a client got no answer")
 
@@ -151,3 +153,46 @@ class Load:
                 f"{method} {target}: {answer.status} {answer.body[:300]!r}"
             )
         return answer
+
+
+class LoadCase(LiveCase):
+    """Stories under load."""
+
+    _loads = 0
+
+    def load(self, **how: Any) -> Load:
+        """Clients of both apis."""
+        self._loads += 1
+        return Load(self.ports, self.name(f"load-{self._loads}"), **how)
+
+    def ports(self) -> list[int]:
+        """Where the apis are."""
+        return [api.port for api in self.cluster.apis]
+
+    def works(self) -> bool:
+        """Whether every api is ready, stores and reads."""
+        for number, port in enumerate(self.ports()):
+            content = self.new()
+            target = f"/objects/{self.name(f'works/{number}')}"
+            try:
+                ready = ask(port, "GET", "/health/ready").status == 200
+                put = ready and ask(port, "PUT", target, (), content).status == 200
+                if not put or ask(port, "GET", target).body != content:
+                    return False
+            except Cut:
+                return False
+        return True
+
+    def more(self, load: Load, count: int) -> None:
+        """Wait for so many more acknowledged PUTs."""
+        goal = load.done + count
+        self.until(lambda: load.done >= goal, f"{count} more PUTs")
+
+    def assert_none_lost(self, load: Load) -> None:
+        """Everything acknowledged is there, and no answer was wrong."""
+        self.assertEqual(load.verify(), [], load.counts)
+
+    def refused(self, load: Load, count: int) -> None:
+        """Wait for so many 503."""
+        goal = load.counts["PUT 503"] + count
+        self.until(lambda: load.counts["PUT 503"] >= goal, "refusals")

@@ -9,16 +9,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import http.client
+import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
 
+from tests.support.livecluster import SEARCH as SEARCH
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.searchserver import SearchServer
 
-SEARCH = "opensearch-3"
-"""The search server of the stories; others pass the metadata's own suite."""
 INDICES = ("ostore-heads-v1", "ostore-cluster-v1")
 TEMPLATES = ("ostore-heads", "ostore-cluster")
 
@@ -43,7 +43,7 @@ def _search() -> SearchServer | str:
         made = SearchServer(folder, SEARCH)
         atexit.register(made.close)
         made.start()
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         return f"no live test without a search server (needs maven, Java 21): {error}"
     return made
 

@@ -16,9 +16,9 @@ from ostore.model.nodes import Boot, Heartbeat
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 from tests.live import servers
-from tests.live.cases import LiveCase, ThreadedCase, until
-from tests.live.client import Cut, ask
-from tests.live.load import Load
+from tests.live.cases import ThreadedCase, until
+from tests.live.client import ask
+from tests.live.load import LoadCase
 
 reactor = cast("Any", installed)
 CLOCK = Clock(reactor, time.monotonic, time.time)
@@ -26,42 +26,7 @@ RECOVERY = 5.0
 """Seconds after the broker's first answer within which everything works again."""
 
 
-class BrokerCase(LiveCase):
-    """Load while something happens to the broker."""
-
-    def load(self, **how: Any) -> Load:
-        """Clients of both apis."""
-        return Load(self.ports, self.name(), **how)
-
-    def ports(self) -> list[int]:
-        """Where the apis are."""
-        return [api.port for api in self.cluster.apis]
-
-    def works(self) -> bool:
-        """Whether every api is ready, stores and reads."""
-        for number, port in enumerate(self.ports()):
-            content = self.new()
-            target = f"/objects/{self.name(f'works/{number}')}"
-            try:
-                ready = ask(port, "GET", "/health/ready").status == 200
-                put = ready and ask(port, "PUT", target, (), content).status == 200
-                if not put or ask(port, "GET", target).body != content:
-                    return False
-            except Cut:
-                return False
-        return True
-
-    def more(self, load: Load, count: int) -> None:
-        """Wait for so many more acknowledged PUTs."""
-        goal = load.done + count
-        self.until(lambda: load.done >= goal, f"{count} more PUTs")
-
-    def assert_none_lost(self, load: Load) -> None:
-        """Everything acknowledged is there, and no answer was wrong."""
-        self.assertEqual(load.verify(), [], load.counts)
-
-
-class RestartTests(BrokerCase):
+class RestartTests(LoadCase):
     """The broker goes and comes back."""
 
     def test_killed(self) -> None:
@@ -103,7 +68,7 @@ class RestartTests(BrokerCase):
         self.assert_none_lost(load)
 
 
-class PoisonTests(BrokerCase, ThreadedCase):
+class PoisonTests(LoadCase, ThreadedCase):
     """Messages that are not ours."""
 
     async def test_both_exchanges(self) -> None:

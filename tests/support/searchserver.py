@@ -50,31 +50,22 @@ def java_for(kind: str) -> Path | None:
     return fit[max(fit)] if fit else None
 
 
-def fetch(kind: str) -> Path:
-    """The folder of the server's files, downloaded when it is missing."""
+def files_of(kind: str) -> Path:
+    """The folder of the server's files, which is there once they are fetched."""
     home = Path("/var/cache") if os.getuid() == 0 else Path.home() / ".cache"
-    cache = Path(os.environ.get("OSTORE_SERVERS", home / "ostore-servers"))
-    target = cache / kind
+    return Path(os.environ.get("OSTORE_SERVERS", home / "ostore-servers")) / kind
+
+
+def fetch(kind: str) -> Path:
+    """The folder of the server's files, downloaded when it is missing.
+
+    Raises CalledProcessError after a few attempts.
+    """
+    target = files_of(kind)
     if target.exists():
         return target
-    part = cache / f"{kind}.{os.getpid()}"
-    files = part / "lib" if kind.startswith("opensearch") else part
-    subprocess.run(
-        [
-            "mvn",
-            "-B",
-            "-q",
-            "-f",
-            str(POM),
-            "-P",
-            kind,
-            "dependency:copy-dependencies",
-            "-DincludeScope=runtime",
-            f"-DoutputDirectory={files}",
-        ],
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )
+    part = target.with_name(f"{kind}.{os.getpid()}")
+    _download(kind, part / "lib" if kind.startswith("opensearch") else part)
     for archive in part.glob("*.zip"):
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(part)
@@ -86,6 +77,17 @@ def fetch(kind: str) -> Path:
     except OSError:  # another process was faster
         shutil.rmtree(part)
     return target
+
+
+def _download(kind: str, folder: Path) -> None:
+    words = ["mvn", "-B", "-q", "-f", str(POM), "-P", kind]
+    words += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+    words += [f"-DoutputDirectory={folder}"]
+    for wait in (5, 20, None):
+        done = subprocess.run(words, check=wait is None, stdin=subprocess.DEVNULL)
+        if done.returncode == 0 or wait is None:
+            return
+        time.sleep(wait)
 
 
 def free_port(candidates: range | None = None) -> int:
