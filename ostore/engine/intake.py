@@ -224,6 +224,9 @@ class Intake:
                 if held is not None:
                     await self._send(held)
                 held = raw
+            if held is not None and self._encoder.held:
+                await self._send(held)  # it is no small one: a slow client holds less
+                held = None
         tail = self._encoder.finish()
         if self._fanout is None and (held is None or tail is None):
             only = held if held is not None else tail
