@@ -3,6 +3,10 @@
 #   make run    the object store on 127.0.0.1:8080, data in ./ostore-data
 #               (options: make run ARGS="--listen 127.0.0.1:9000")
 #   make test   all tests (some of them: make test TESTS=tests.model)
+#   make test-live  the tests over real processes, RabbitMQ and search servers
+#               (needs rabbitmq-server, maven and a Java of 21 or later)
+#   make cluster    a development cluster: broker, search server, 6 data, 2 api;
+#               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
 #   make clean  remove what the above have made, except ./ostore-data
@@ -16,13 +20,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-live cluster lint bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
 
 test: $(VENV)/.tools
 	$(BIN)/python .ci/trial.py --jobs $(JOBS) $(COVERAGE) $(TESTS)
+
+test-live: $(VENV)/.tools
+	$(BIN)/python .ci/trial.py $(or $(TESTS),tests.live)
+
+cluster: $(VENV)/.installed
+	@$(BIN)/python -m tests.support.livecluster $(ARGS)
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff format --check .

@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from secrets import token_hex
 
-from tests.support.livecluster import SEARCH as SEARCH
+from tests.support import livecluster
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.searchserver import SearchServer
 
+SEARCH = livecluster.SEARCH
 INDICES = ("ostore-heads-v1", "ostore-cluster-v1")
 TEMPLATES = ("ostore-heads", "ostore-cluster")
 
