@@ -194,5 +194,9 @@ class LoadCase(LiveCase):
 
     def refused(self, load: Load, count: int) -> None:
         """Wait for so many 503."""
-        goal = load.counts["PUT 503"] + count
-        self.until(lambda: load.counts["PUT 503"] >= goal, "refusals")
+
+        def counted() -> int:
+            return load.counts["PUT 503"] + load.counts["GET 503"]
+
+        goal = counted() + count
+        self.until(lambda: counted() >= goal, "refusals")
