@@ -9,6 +9,8 @@
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
+#   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
+#               as make cluster
 #   make clean  remove what the above have made, except ./ostore-data
 
 PYTHON ?= python3
@@ -20,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live cluster lint bench clean
+.PHONY: run test test-live cluster lint bench bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -42,6 +44,9 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-cluster: $(VENV)/.installed
+	$(BIN)/python benchmarks/cluster.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .coverage .coverage.* htmlcov
