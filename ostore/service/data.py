@@ -109,6 +109,7 @@ class Data(Member):
             face,
             self.clock,
             self.entropy,
+            settings,
             self.certificates.server(mutual=True),
         )
         self.undo(serving.stop)

@@ -65,6 +65,7 @@ def serve_api(process: Process, engine: Engine, workers: Workers) -> Serving:
         api,
         process.clock,
         process.entropy,
+        process.settings,
         process.certificates.server(mutual=False),
     )
     process.undo(serving.stop)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import attrs
 
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h|d)")
 _ADDRESS = re.compile(
     r"(?P<host>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
@@ -267,6 +269,34 @@ class Duration:
         if not seconds(self.low) <= value <= seconds(self.high):
             raise ValueError
         return value
+
+
+@attrs.frozen
+class Size:
+    """A number of bytes with its unit, between two others."""
+
+    low: str
+    high: str
+
+    @property
+    def allowed(self) -> str:
+        """The bounds and the units."""
+        return f"a size from {self.low} to {self.high}, as 512B, 64KiB, 10MiB, 2GiB"
+
+    def read(self, raw: object) -> int:
+        """Bytes."""
+        value = size(_text(raw))
+        if not size(self.low) <= value <= size(self.high):
+            raise ValueError
+        return value
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as `512B`, `64KiB`, `10MiB` or `2GiB`."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError
+    return int(match[1]) * _SIZES[match[2]]
 
 
 def seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IListeningPort
 from ostore.service.failing import StartError
 from ostore.service.falling import GRACE, LEAST
 from ostore.service.kinds import Address
+from ostore.service.settings import Settings
 from ostore.streaming.clock import Clock
 from ostore.streaming.site import Handle, StreamingSite
 
@@ -23,7 +24,7 @@ BACKLOG = 1024
 class Serving:
     """A site on a port; made and stopped by the service.
 
-    With `tls` (a context factory of Twisted) it speaks HTTPS.
+    The limits on clients are those of `settings`. With `tls` (a context factory of Twisted) it speaks HTTPS.
     """
 
     def __init__(
@@ -33,10 +34,21 @@ class Serving:
         handle: Handle,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        settings: Settings,
         tls: Any = None,
     ) -> None:
         """Begins to listen. Raises StartError."""
-        self._site = StreamingSite(handle, clock, entropy)
+        self._site = StreamingSite(
+            handle,
+            clock,
+            entropy,
+            idle=settings.idle_timeout,
+            head_time=settings.head_timeout,
+            least_progress=settings.min_progress,
+            max_head=settings.max_head,
+            max_connections=settings.max_connections,
+            max_per_address=settings.max_connections_per_address,
+        )
         try:
             if tls is None:
                 port = reactor.listenTCP(

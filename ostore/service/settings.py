@@ -238,6 +238,48 @@ SETTINGS = (
         "relaxed: no fsync before a write is acknowledged",
     ),
     Setting(
+        "max-head",
+        ALL,
+        kinds.Size("8KiB", "1MiB"),
+        "16KiB",
+        "the head of a request, and each line of it, has at most so many bytes",
+    ),
+    Setting(
+        "head-timeout",
+        ALL,
+        kinds.Duration("100ms", "1h"),
+        "30s",
+        "the head of a request has to come within this time",
+    ),
+    Setting(
+        "idle-timeout",
+        ALL,
+        kinds.Duration("100ms", "1h"),
+        "60s",
+        "a client that sends and takes nothing for so long is let go",
+    ),
+    Setting(
+        "min-progress",
+        ENGINE,
+        kinds.Size("1B", "1GiB"),
+        "1KiB",
+        "so much of a body has to be sent or taken in each idle-timeout",
+    ),
+    Setting(
+        "max-connections",
+        ALL,
+        kinds.Count(1, 1_000_000),
+        "8192",
+        "connections beyond these are cut at once; a data service has so many a node",
+    ),
+    Setting(
+        "max-connections-per-address",
+        ENGINE,
+        kinds.Count(1, 1_000_000),
+        "4096",
+        "and those beyond these from one address",
+    ),
+    Setting(
         "cluster-secret-file",
         STANDALONE,
         kinds.Path(),
@@ -300,6 +342,10 @@ class Settings:
     heartbeat: float
     durability: str
     cluster_secret_file: str
+    max_head: int = 16 * 1024
+    head_timeout: float = 30.0
+    idle_timeout: float = 60.0
+    max_connections: int = 8192
     access_log: str | None = None
     tls_certificate: str | None = None
     tls_key: str | None = None
@@ -323,6 +369,8 @@ class Settings:
     compression: str = "none"
     codec: str = "zfec"
     require_digest: bool = False
+    min_progress: int = 1
+    max_connections_per_address: int | None = None
     # the cluster's
     rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)
     es_server: tuple[str, ...] = attrs.field(default=(), repr=False)

@@ -58,10 +58,13 @@ class StreamingChannel(HTTPChannel):
         self._body_paused = False
         self._lingered = 0
         self._linger_end: IDelayedCall | None = None
-        self._stirred = False
+        self.totalHeadersSize = self.MAX_LENGTH = site.max_head
+        self._received = 0
+        self._written = 0
         self._since = site.clock.monotonic()
-        self._unsent = 0
+        self._mark = (0, 0)
         self._heads = 0
+        self._ends = 0
         self._slow_head: tuple[int, float] | None = None
 
     # -- Twisted's hooks
@@ -76,8 +79,8 @@ class StreamingChannel(HTTPChannel):
         self.site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Count it as a sign of life; while lingering only up to the limit."""
-        self._stirred = True
+        """Count it as progress; while lingering only up to the limit."""
+        self._received += len(data)
         if self.lingering:
             self._lingered += len(data)
             if self._lingered > self.site.linger_bytes:
@@ -131,6 +134,7 @@ class StreamingChannel(HTTPChannel):
 
         An answer that began before the drain promised no close, and gets one.
         """
+        self._ends += 1
         if self.site.draining:
             self.persistent = False
         if self._waitingForTransport and self.persistent:
@@ -168,6 +172,11 @@ class StreamingChannel(HTTPChannel):
         if self.site.draining or not request.body.worth_draining:
             self.persistent = False
         return bool(self.persistent)
+
+    def send(self, *pieces: bytes) -> None:
+        """Write a part of an answer."""
+        self._written += sum(map(len, pieces))
+        self.transport.writeSequence(pieces)
 
     def pause_body(self) -> None:
         """Stop reading: the body's reader is behind."""
@@ -212,14 +221,23 @@ class StreamingChannel(HTTPChannel):
         self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
 
     def examine(self, now: float) -> None:
-        """Let go of a client that owed us something for too long."""
-        before, self._unsent = self._unsent, unsent(self.transport)
-        stirred, self._stirred = self._stirred, False
-        if stirred or self._unsent != before or not (self._unsent or self._owes()):
-            self._since = now
+        """Let go of a client that owed us something for too long.
+
+        What it sent and what it took count together; a head that is whole and an
+        answer that is out are progress enough.
+        """
+        waiting = unsent(self.transport)
+        turns = self._heads + self._ends
+        moved = self._received + self._written - waiting
+        if (
+            turns != self._mark[0]
+            or moved - self._mark[1] >= self.site.least_progress
+            or not (waiting or self._owes())
+        ):
+            self._since, self._mark = now, (turns, moved)
         if now - self._since >= self.site.idle or self._head_is_late(now):
             self._since = now
-            if self._unsent or self.transport.disconnecting:
+            if waiting or self.transport.disconnecting:
                 self.abort()
             else:
                 self.close()

@@ -100,7 +100,7 @@ class Reply:
             head = self._head(channel)
             self._flow = Outflow()
             channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
-            channel.transport.write(head)
+            channel.send(head)
         if not data or self._mute:
             return
         if self._promised is not None and self.sent + len(data) > self._promised:
@@ -108,9 +108,9 @@ class Reply:
             raise ValueError(f"more than the promised {self._promised} bytes")
         self.sent += len(data)
         if self._chunked:
-            channel.transport.writeSequence((b"%x\r\n" % len(data), data, b"\r\n"))
+            channel.send(b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            channel.transport.write(data)
+            channel.send(data)
         if self._flow is not None:
             await self._flow.wait()
 
@@ -124,12 +124,12 @@ class Reply:
         if not self.started:
             if not self._mute:
                 self.headers.setdefault("Content-Length", "0")
-            channel.transport.write(self._head(channel))
+            channel.send(self._head(channel))
         if self._promised not in {None, self.sent} and not self._mute:
             self.abort()
             raise ValueError(f"{self.sent} of the promised {self._promised} bytes")
         if self._chunked:
-            channel.transport.write(b"0\r\n\r\n")
+            channel.send(b"0\r\n\r\n")
         self._conclude(channel)
 
     def send(
@@ -152,10 +152,10 @@ class Reply:
             self.headers["Content-Length"] = str(len(body))
         head = self._head(channel)
         if self._mute:
-            channel.transport.write(head)
+            channel.send(head)
         else:
             self.sent = len(body)
-            channel.transport.writeSequence((head, body))
+            channel.send(head, body)
         self._conclude(channel)
 
     def abort(self) -> None:

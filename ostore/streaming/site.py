@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
@@ -11,7 +13,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocolNegotiationFactory,
 )
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,13 +31,26 @@ GLANCES = 4
 """How often a connection is looked at within its shortest time limit."""
 
 
+class TurnedAway(Protocol):
+    """A connection beyond the limits: it is cut before anything is read."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """Cut it; over TLS before the handshake."""
+        self.transport.abortConnection()
+
+
 @implementer(IProtocolNegotiationFactory)
 class StreamingSite(ServerFactory):
     """Makes a channel for each connection and hands each request to `handle`.
 
-    A client that owes us bytes, or takes none of ours, for `idle` seconds is let go;
-    so is one that needs more than `head_time` for the head of a request. Both may
-    take a quarter longer. After an answer that came before the body's end, up to
+    A client that sends and takes less than `least_progress` bytes in `idle` seconds,
+    while it owes us bytes or has some of ours to take, is let go; so is one that needs
+    more than `head_time` for the head of a request. Both may take a quarter longer. A
+    head has at most `max_head` bytes. Connections beyond `max_connections`, or beyond
+    `max_per_address` from one address, are cut at once and counted in `turned_away`;
+    None is no limit. After an answer that came before the body's end, up to
     `linger_bytes` are read in `linger_time` seconds. `in_flight` counts requests whose
     `handle` has not returned.
     """
@@ -50,6 +65,10 @@ class StreamingSite(ServerFactory):
         *,
         idle: float = 60,
         head_time: float = 30,
+        least_progress: int = 1,
+        max_head: int = 16 * 1024,
+        max_connections: int | None = None,
+        max_per_address: int | None = None,
         linger_time: float = 5,
         linger_bytes: int = 64 * 1024 * 1024,
         server: str = "ostore",
@@ -57,11 +76,18 @@ class StreamingSite(ServerFactory):
         self.clock = clock
         self.idle = idle
         self.head_time = head_time
+        self.least_progress = least_progress
+        self.max_head = max_head
         self.linger_time = linger_time
         self.linger_bytes = linger_bytes
         self.draining = False
         self.in_flight = 0
+        self.turned_away = 0
         self.connections: set[StreamingChannel] = set()
+        self._most = max_connections
+        self._most_each = max_per_address
+        self._each: Counter[str] = Counter()
+        self._told = 0
         self._handle = handle
         self._entropy = entropy
         self._server = server
@@ -72,10 +98,15 @@ class StreamingSite(ServerFactory):
         self._second = -1
         self._date = ""
 
-    def buildProtocol(self, addr: IAddress | None) -> StreamingChannel | None:
-        """A channel; None (the connection is closed) once draining."""
+    def buildProtocol(self, addr: IAddress | None) -> StreamingChannel | TurnedAway:
+        """A channel; what cuts the connection once draining, and beyond the limits."""
         if self.draining:
-            return None
+            return TurnedAway()
+        if _reached(self._most, len(self.connections)) or _reached(
+            self._most_each, self._each[getattr(addr, "host", "")]
+        ):
+            self.turned_away += 1
+            return TurnedAway()
         channel = StreamingChannel(self)
         channel.factory = self
         return channel
@@ -93,12 +124,16 @@ class StreamingSite(ServerFactory):
     def opened(self, channel: StreamingChannel) -> None:
         """Called by each channel when it is connected."""
         self.connections.add(channel)
+        self._each[channel.remote] += 1
         if self._glance is None:
             self._look_later()
 
     def closed(self, channel: StreamingChannel) -> None:
         """Called by each channel when its connection is gone."""
         self.connections.discard(channel)
+        self._each[channel.remote] -= 1
+        if not self._each[channel.remote]:
+            del self._each[channel.remote]
         if self.connections:
             return
         if self._glance is not None:
@@ -168,6 +203,11 @@ class StreamingSite(ServerFactory):
         now = self.clock.monotonic()
         for channel in list(self.connections):
             channel.examine(now)
+        if self.turned_away > self._told:
+            count, self._told = self.turned_away - self._told, self.turned_away
+            self._log.warn(
+                "{count} connections beyond the limits were cut", count=count
+            )
         if self.connections:
             self._look_later()
 
@@ -177,3 +217,7 @@ class StreamingSite(ServerFactory):
             self._second = second
             self._date = formatdate(second, usegmt=True)
         return self._date
+
+
+def _reached(most: int | None, count: int) -> bool:
+    return most is not None and count >= most

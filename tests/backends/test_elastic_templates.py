@@ -69,13 +69,21 @@ class DocumentTests(SynchronousTestCase):
         """Folders by depth, live names, contents, and marks worst first."""
         document = elastic_documents.head_document(HEAD)
         self.assertEqual(document["folder"], "a//b/")
-        self.assertEqual(document["parents"], ["0001a/", "0002a//", "0003a//b/"])
+        folders = [f"photos\0{path}" for path in ("0001a/", "0002a//", "0003a//b/")]
+        self.assertEqual(document["parents"], folders)
         self.assertEqual(document["hashes"], [one.hash for one in VERSIONS])
         self.assertEqual(document["marks"], [f"{2:064x}/{'cd' * 16}"])
         self.assertEqual(document["degraded"], [f"04/{2:064x}/{'cd' * 16}"])
         (mark,) = elastic_documents.marks_of(document)
         self.assertEqual(mark.missing, (0, 5))
         self.assertEqual(mark.marks, (("photos", "a//b/c", 2),))
+
+    def test_folders_of_what_is_not_live(self) -> None:
+        """A name that is deleted, or was, has no folders: pages of them ask no more."""
+        marker = Version("a/b", 3, "", 0, 9, deleted=True, put_id="3" * 32)
+        for versions in ((marker,), ()):
+            head = Head("", "a/b", 3, 9, versions)
+            self.assertEqual(elastic_documents.head_document(head)["parents"], [])
 
     def test_names_and_buckets_never_meet(self) -> None:
         """No two pairs of bucket and name share an id."""

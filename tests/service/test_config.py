@@ -110,6 +110,12 @@ class SourcesTests(ConfigCase):
                 require_digest=False,
                 durability="strict",
                 cluster_secret_file=f"{root}/secret",
+                max_head=16384,
+                head_timeout=30,
+                idle_timeout=60,
+                min_progress=1024,
+                max_connections=8192,
+                max_connections_per_address=4096,
                 access_log=f"{root}/access.log",
             ),
         )

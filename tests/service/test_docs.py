@@ -63,6 +63,21 @@ class PageTests(SynchronousTestCase):
         text = (CHECKOUT / "docs/http.md").read_text("utf-8")
         self.assertIn(f"| name | 1 to {MAX_NAME} bytes |", text)
         self.assertIn(f"| kept headers | {MAX_KEPT} bytes", text)
+        defaults = {setting.key: setting.default for setting in SETTINGS}
+        for key, default, said in (
+            ("max-head", "16KiB", "16,384 bytes each ([`max-head`]"),
+            ("head-timeout", "30s", "| 30 s (`head-timeout`)"),
+            ("idle-timeout", "60s", "| 60 s (`idle-timeout`)"),
+            ("min-progress", "1KiB", "1 KiB in each `idle-timeout` (`min-progress`)"),
+            ("max-connections", "8192", "| 8,192 (`max-connections`)"),
+            (
+                "max-connections-per-address",
+                "4096",
+                "4,096 of them from one address (`max-connections-per-address`)",
+            ),
+        ):
+            self.assertEqual(defaults[key], default)
+            self.assertIn(said, text)
 
 
 class OperationsTests(SynchronousTestCase):

@@ -42,8 +42,8 @@ def credentials() -> CertificateOptions:
     return CertificateOptions(**given)
 
 
-class TLSTests(SiteCase):
-    """Bodies, refusals, back-pressure, idleness."""
+class TLSCase(SiteCase):
+    """A site behind TLS."""
 
     async def serve(
         self, handle: Handle, clock: Clock = REAL, **limits: Any
@@ -57,7 +57,7 @@ class TLSTests(SiteCase):
         self.addCleanup(self._end)
         return self.site
 
-    async def client(self) -> RawClient:
+    async def client(self, from_address: str = "") -> RawClient:
         """A new connection that trusts everybody."""
         made: Deferred[RawClient] = Deferred()
 
@@ -69,10 +69,15 @@ class TLSTests(SiteCase):
         factory.noisy = False
         port = self.port.getHost().port
         options = CertificateOptions()
-        reactor.connectSSL("127.0.0.1", port, factory, options)
+        bind = (from_address, 0)
+        reactor.connectSSL("127.0.0.1", port, factory, options, bindAddress=bind)
         client = await made
         self.clients.append(client)
         return client
+
+
+class TLSTests(TLSCase):
+    """Bodies, refusals, back-pressure, idleness."""
 
     async def test_body_and_keep_alive(self) -> None:
         """Bodies arrive whole on a kept connection."""

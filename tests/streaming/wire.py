@@ -136,8 +136,8 @@ class SiteCase(TestCase):
         self.addCleanup(self._end)
         return self.site
 
-    async def client(self) -> RawClient:
-        """A new connection."""
+    async def client(self, from_address: str = "") -> RawClient:
+        """A new connection, from any address of this machine or that one."""
         made: Deferred[RawClient] = Deferred()
 
         class Connected(RawClient):
@@ -146,7 +146,8 @@ class SiteCase(TestCase):
 
         factory = ClientFactory.forProtocol(Connected)
         factory.noisy = False
-        reactor.connectTCP("127.0.0.1", self.port.getHost().port, factory)
+        port, bind = self.port.getHost().port, (from_address, 0)
+        reactor.connectTCP("127.0.0.1", port, factory, bindAddress=bind)
         client = await made
         self.clients.append(client)
         return client

@@ -34,9 +34,9 @@ def key_of(bucket: str, name: str) -> str:
     return f"{bucket}\0{name}"
 
 
-def folder_key(path: str) -> str:
-    """A value of `parents`: folders of one depth lie together, sorted by path."""
-    return f"{path.count('/'):04x}{path}"
+def folder_key(bucket: str, path: str) -> str:
+    """A value of `parents`: a bucket's folders of one depth lie together, by path."""
+    return key_of(bucket, f"{path.count('/'):04x}{path}")
 
 
 def parents_of(name: str) -> list[str]:
@@ -47,6 +47,9 @@ def parents_of(name: str) -> list[str]:
 def head_document(head: Head) -> Document:
     """The document of a head."""
     parents = parents_of(head.name)
+    # Folders are those of live names: so a page of them needs no filter, and a search
+    # without one walks the terms of `parents` instead of all documents.
+    folders = [folder_key(head.bucket, path) for path in parents if head.live]
     inline = [_json_of(one) for one in head.versions]
     return {
         "id": head_id(head.bucket, head.name),
@@ -54,7 +57,7 @@ def head_document(head: Head) -> Document:
         "bucket": head.bucket,
         "name": head.name,
         "folder": parents[-1] if parents else "",
-        "parents": [folder_key(path) for path in parents],
+        "parents": folders,
         "live": head.live,
         "kept": bool(head.versions),
         "high": head.high,

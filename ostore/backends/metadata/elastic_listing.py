@@ -92,9 +92,8 @@ class Listing:
         """Entries from `low` on: names in this folder, and folders in it."""
         prefix = asked.prefix
         folder = prefix[: prefix.rfind("/") + 1]
-        depth = f"{prefix.count('/') + 1:04x}"
-        names = [term("live", True), asked.near(low)]
-        values = start(self._pages.values(names, "parents", depth + low, count))
+        depth = key_of(asked.bucket, f"{prefix.count('/') + 1:04x}")
+        values = start(self._pages.values((), "parents", depth + low, count))
         try:
             inside = term("folder", folder)
             items, _ = await self._items(asked, low, count, inside)
