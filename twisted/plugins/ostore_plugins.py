@@ -32,10 +32,12 @@ class Role:
 
     def makeService(self, options: RoleOptions) -> IService:
         """Make the service that the options describe."""
+        from ostore.service.allocation import give_back_memory
         from ostore.service.console import never_wait_for_readers
         from ostore.service.failing import StartError
 
         never_wait_for_readers()
+        give_back_memory()
         try:
             made = import_module(self._module).makeService(options)
         except StartError as error:
