@@ -229,7 +229,7 @@ def development(
         broker.start()
         if not sqlite:
             server = SearchServer(folder / "search", SEARCH)
-            ended.callback(server.close)
+            ended.callback(server.stop)  # what it holds belongs to the folder
             server.start()
             metadata = ["--es-server", server.url]
         cluster = LiveCluster(folder, broker.url(), metadata, data, api)
