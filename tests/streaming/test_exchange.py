@@ -1,22 +1,18 @@
-"""Outgoing bodies and incoming ones: Agent against our own site."""
+"""Answers' bodies: Agent against our own site."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.web.client import Agent, HTTPConnectionPool, RequestGenerationFailed
-from twisted.web.http_headers import Headers
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent, HTTPConnectionPool
 
-from ostore.model.errors import ClientGone
 from ostore.streaming.download import HIGH, Download, DownloadBroken, DownloadTooLong
 from ostore.streaming.gate import GateClosed
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.site import Handle
-from ostore.streaming.tasks import start
-from ostore.streaming.upload import Upload, UploadStopped
-from tests.streaming.wire import REAL, SiteCase, reactor, turns, until
+from tests.streaming.wire import SiteCase, reactor, turns, until
 
 PIECE = b"x" * 65536
 
@@ -32,147 +28,10 @@ class ExchangeCase(SiteCase):
         self.agent = Agent(reactor, pool=self.pool)
         self.addCleanup(self.pool.closeCachedConnections)
 
-    def request(self, upload: Upload | None = None) -> Deferred[Any]:
-        """GET, or PUT with that body."""
-        method = b"GET" if upload is None else b"PUT"
-        asked: Deferred[Any] = self.agent.request(method, self.url, Headers(), upload)
+    def request(self) -> Deferred[Any]:
+        """GET."""
+        asked: Deferred[Any] = self.agent.request(b"GET", self.url)
         return asked
-
-
-class UploadTests(ExchangeCase):
-    """Writers of outgoing bodies."""
-
-    async def test_with_and_without_a_length(self) -> None:
-        """The body arrives whole, by length or chunked."""
-        seen: list[tuple[int | None, bytes]] = []
-
-        async def handle(request: StreamingRequest, reply: Reply) -> None:
-            body = b""
-            while piece := await request.body.read():
-                body += piece
-            seen.append((request.body.length, body))
-            reply.send(200)
-
-        await self.start(handle)
-        for length in 10, None:
-            upload = Upload(REAL, length)
-            asked = self.request(upload)
-            await upload.write(b"hello")
-            await upload.write(b"world")
-            upload.finish()
-            self.assertEqual((await asked).code, 200)
-        self.assertEqual(seen, [(10, b"helloworld"), (None, b"helloworld")])
-
-    async def test_back_pressure(self) -> None:
-        """The writer waits for a slow server, and loses nothing."""
-        go: Deferred[None] = Deferred()
-        total = 0
-
-        async def handle(request: StreamingRequest, reply: Reply) -> None:
-            nonlocal total
-            await go
-            while piece := await request.body.read():
-                total += len(piece)
-            reply.send(200)
-
-        await self.start(handle)
-        upload, written = Upload(REAL, None), 0
-
-        async def write() -> None:
-            nonlocal written
-            for _ in range(400):
-                await upload.write(PIECE)
-                written += 1
-            upload.finish()
-
-        asked = self.request(upload)
-        writing = start(write())
-        await turns(300)
-        self.assertLess(written, 300)
-        go.callback(None)
-        await writing
-        self.assertEqual((await asked).code, 200)
-        self.assertEqual(total, 400 * len(PIECE))
-
-    async def test_early_answer_and_close(self) -> None:
-        """A server that answers early and closes fails the writer."""
-
-        async def handle(request: StreamingRequest, reply: Reply) -> None:
-            reply.send(403)
-
-        await self.start(handle)
-        upload = Upload(REAL, None)
-        asked = self.request(upload)
-        with self.assertRaises(UploadStopped):
-            for _ in range(4000):
-                await upload.write(PIECE)
-        self.assertEqual((await asked).code, 403)
-        upload.finish()
-        with self.assertRaises(UploadStopped):
-            await upload.write(b"x")
-
-    async def test_fail_breaks_off(self) -> None:
-        """`fail` cuts the connection: the server never sees a whole body."""
-        begun: list[StreamingRequest] = []
-        seen: list[Exception] = []
-
-        async def handle(request: StreamingRequest, reply: Reply) -> None:
-            begun.append(request)
-            try:
-                while await request.body.read():
-                    pass
-            except ClientGone as error:
-                seen.append(error)
-                raise
-
-        await self.start(handle)
-        upload = Upload(REAL, None)
-        asked = self.request(upload)
-        await upload.write(b"half")
-        await until(lambda: begun and begun[0].body.received)
-        upload.fail(OSError("source broke"))
-        await self.assertFailure(asked, RequestGenerationFailed)
-        await until(lambda: seen)
-        with self.assertRaises(OSError):
-            await upload.write(b"x")
-
-    async def test_fail_before_the_connection(self) -> None:
-        """A writer that waits for a connection is woken by `fail`."""
-        upload = Upload(REAL, None)
-        writing = start(upload.write(b"x"))
-        self.assertFalse(writing.called)
-        upload.fail(OSError("no connection"))
-        with self.assertRaises(OSError):
-            await writing
-        _ = upload._done.addErrback(lambda _: None)
-
-    async def test_stop_keeps_the_deferred_mute(self) -> None:
-        """After stopProducing neither finish nor fail fires the Agent's Deferred."""
-        for end in (lambda u: u.finish(), lambda u: u.fail(OSError("x"))):
-            upload = Upload(REAL, None)
-            writing = start(upload.write(b"x"))
-            upload.stopProducing()
-            with self.assertRaises(UploadStopped):
-                await writing
-            end(upload)
-            self.assertFalse(upload._done.called)
-
-    async def test_cancelled_write(self) -> None:
-        """A cancelled wait leaves the upload usable."""
-        upload = Upload(REAL, None)
-        writing = start(upload.write(b"x"))
-        writing.cancel()
-        with self.assertRaises(CancelledError):
-            await writing
-        sent: list[bytes] = []
-
-        class Consumer:
-            write = sent.append
-
-        upload.startProducing(Consumer())  # type: ignore[arg-type,unused-awaitable]  # as much as it uses
-        self.assertEqual(sent, [])
-        await upload.write(b"y")
-        self.assertEqual(sent, [b"y"])
 
 
 class DownloadTests(ExchangeCase):

@@ -9,7 +9,6 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from ostore.backends.shards.serial import shielded
 from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
 from ostore.erasure.draft import ShardDraft
 from ostore.erasure.framing import Frame
@@ -19,7 +18,7 @@ from ostore.interfaces import IShardSink
 from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
 from ostore.model.layouts import Layout, ShardKey
 from ostore.streaming.pools import Workers
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import shielded, start
 
 RESERVE_FROM = 1 << 20
 """Temporaries below this many bytes reserve nothing."""

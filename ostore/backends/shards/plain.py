@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from twisted.internet.defer import Deferred
 
-from ostore.backends.shards.serial import shielded
 from ostore.backends.shards.shardfiles import read
 from ostore.backends.shards.shelf import Shelf
 from ostore.erasure.framing import RAW, UNKNOWN, Frame, crc32c
@@ -16,7 +15,7 @@ from ostore.interfaces import IShardSink
 from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
 from ostore.model.layouts import Layout
 from ostore.streaming.pools import Workers
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import shielded, start
 
 HEAD = b"\x89ostore plain  \n"
 """What the file of a plain temporary begins with; the rest is what was sent."""

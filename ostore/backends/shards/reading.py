@@ -8,7 +8,6 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from ostore.backends.shards.files import Files, on_disk
-from ostore.backends.shards.serial import shielded
 from ostore.backends.shards.shardfiles import (
     SMALL,
     open_shard,
@@ -22,7 +21,7 @@ from ostore.interfaces import IFrameStream, IShardReader
 from ostore.model.errors import NodeUnreachable, ShardRotten
 from ostore.model.layouts import ShardFacts, ShardKey
 from ostore.streaming.pools import Workers
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import shielded, start
 
 
 class Source:

@@ -8,27 +8,9 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import shielded, start
 
 T = TypeVar("T")
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """What `work` gives; cancelling the caller does not reach it.
-
-    A worker thread cannot be stopped: whoever releases what it uses must wait for it.
-    """
-    waiting: Deferred[T] = Deferred()
-
-    def done(result: T) -> T:
-        waiting.callback(result)
-        return result
-
-    def failed(failure: Failure) -> None:
-        waiting.errback(failure)
-
-    _ = start(work).addCallbacks(done, failed)
-    return await waiting
 
 
 async def handed_over(work: Awaitable[T], undo: Callable[[T], object]) -> T:
