@@ -109,15 +109,21 @@ shared = _Shared()
 
 
 def make_cluster(
-    options: Sequence[str] = FAST, search_url: str = "", rabbitmq: str = ""
+    options: Sequence[str] = FAST,
+    search_url: str = "",
+    rabbitmq: str = "",
+    common: Sequence[str] = (),
 ) -> LiveCluster:
-    """A new cluster over empty servers, not yet started; the shared one ends."""
+    """A new cluster over empty servers, not yet started; the shared one ends.
+
+    `options` are those of apis, `common` those of every service.
+    """
     shared.close()
     servers.forget()
     folder = Path(tempfile.mkdtemp(prefix="ostore-live-"))
     metadata = ("--es-server", search_url or servers.search().url)
     bus = rabbitmq or servers.broker().url(servers.vhost())
-    return LiveCluster(folder, bus, metadata, options=options)
+    return LiveCluster(folder, bus, metadata, options=options, common=common)
 
 
 class LiveCase(SynchronousTestCase):

@@ -123,8 +123,12 @@ class LiveCluster:
         data: int = 6,
         api: int = 2,
         options: Sequence[str] = (),
+        common: Sequence[str] = (),
     ) -> None:
-        """`metadata` are options of the apis that say where it is."""
+        """`metadata` are options of the apis that say where it is.
+
+        `options` are further ones of the apis, `common` of every service.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.secret = folder / "secret"
@@ -133,6 +137,7 @@ class LiveCluster:
         self.rabbitmq = rabbitmq
         self.metadata = list(metadata)
         self._options = list(options)
+        self._common = list(common)
         self.data = [self._data(number) for number in range(1, data + 1)]
         self.apis = [self._api(number) for number in range(1, api + 1)]
 
@@ -186,6 +191,7 @@ class LiveCluster:
     ) -> list[str]:
         """The options of a data service of this cluster over that root."""
         words = ["--storage-root", str(root), *self._pairs("--heartbeat")]
+        words += self._common
         words += ["--rabbitmq-server", rabbitmq or self.rabbitmq]
         return [*words, "--cluster-secret-file", str(secret or self.secret)]
 
@@ -197,7 +203,7 @@ class LiveCluster:
         metadata: Sequence[str] = (),
     ) -> list[str]:
         """The options of an api service of this cluster."""
-        words = [*(metadata or self.metadata), *self._options]
+        words = [*(metadata or self.metadata), *self._options, *self._common]
         words += ["--rabbitmq-server", rabbitmq or self.rabbitmq]
         return [*words, "--cluster-secret-file", str(secret or self.secret)]
 
