@@ -291,11 +291,22 @@ class IShardStore(Interface):
     async def restore(hash: str) -> Holding:
         """Bring back from garbage whatever belongs to the content."""
 
-    async def condemn(key: ShardKey) -> str:
-        """Mark one shard; returns a token. Raises ShardMissing."""
+    async def condemn(key: ShardKey, age: float = 0.0, epoch: int | None = None) -> str:
+        """Mark one shard that is at least `age` seconds old; returns a token.
 
-    async def discard(key: ShardKey, token: str) -> bool:
+        The orders condemn, discard and erase of maintenance bear the epoch of its
+        lease; the node keeps the highest and refuses lower ones. Raises ShardMissing,
+        ShardRefused (too young, or the epoch is over).
+        """
+
+    async def discard(key: ShardKey, token: str, epoch: int | None = None) -> bool:
         """Move a condemned shard to garbage if the token still stands."""
+
+    async def erase(key: ShardKey, age: float, epoch: int | None = None) -> int:
+        """Remove for good what garbage has of a shard since `age` seconds at least.
+
+        Gives the bytes freed. Raises ShardRefused (the epoch is over).
+        """
 
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""

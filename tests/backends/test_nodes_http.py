@@ -47,12 +47,13 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         return None
 
     async def fresh(self) -> IShardStore:
-        clock = Clock(task.Clock(), lambda: 0.0, self.node_wall)
+        clock = Clock(task.Clock(), self.node_wall, self.node_wall)
         workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(
             self.mktemp(), Files(), workers, clock, os.urandom, durable=False
         )
         await node.start()
+        await node.adopt("c" * 32, 1)
         self.addCleanup(node.stop)
         while node.store.scanning:
             await REAL.sleep(0.001)

@@ -39,6 +39,7 @@ class OnSimulatedDisk(ShardStoreContract, unittest.TestCase):
         clock = Clock(self.time, self.time.seconds, self.wall)
         node = ShardNode("/data", disk, InlineWorkers(), clock, Random(1).randbytes)
         await node.start()
+        await node.adopt("c" * 32, 1)
         self.addCleanup(node.stop)
         return node.store
 
@@ -65,11 +66,12 @@ class OnRealDisk(ShardStoreContract, unittest.TestCase):
         return ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
 
     async def fresh(self) -> IShardStore:
-        clock = Clock(task.Clock(), lambda: 0.0, self.wall)
+        clock = Clock(task.Clock(), self.wall, self.wall)
         node = ShardNode(
             self.mktemp(), Files(), self.workers(), clock, os.urandom, durable=False
         )
         await node.start()
+        await node.adopt("c" * 32, 1)
         self.addCleanup(node.stop)
         while node.store.scanning:
             await self.turn()

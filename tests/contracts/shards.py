@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -386,6 +387,58 @@ class ShardStoreContract(TestCase):
         self.assertWhole(one, facts)
         self.assertLess(facts.age, 500)
         self.assertEqual([f.state for f in await store.list("", 10)], ["whole"])
+
+    async def test_orders_name_an_age(self) -> None:
+        """What is younger than an order says, renewed since perhaps, stays."""
+        store, one = await self.begin(), sample()
+        await put(store, one)
+        self.later(1000)
+        await store.renew(one.key.hash, one.key.layout)
+        await self.refused(ShardRefused, store.condemn(one.key, 900))
+        self.later(1000)
+        token = await store.condemn(one.key, 900)
+        self.assertTrue(await store.discard(one.key, token))
+        self.assertEqual(await store.erase(one.key, 900), 0)
+        self.assertEqual([f.state for f in await store.list("", 10)], ["garbage"])
+        self.later(1000)
+        (facts,) = await store.list("", 10)
+        self.assertEqual(await store.erase(one.key, 900), facts.bytes)
+        self.assertEqual(await store.erase(one.key, 900), 0)
+        self.assertEqual(await store.list("", 10), [])
+        self.assertEqual((await store.restore(one.key.hash)).state, "none")
+
+    async def test_erased_from_garbage_alone(self) -> None:
+        """Only copies in garbage go, all of them; what stands is not touched."""
+        store, one, other = await self.begin(), sample(), sample(index=1)
+        for _ in range(3):
+            await put(store, one)
+            await store.discard(one.key, await store.condemn(one.key))
+        for each in (one, other):
+            await put(store, each)
+        await store.discard(other.key, await store.condemn(other.key))
+        self.assertGreater(await store.erase(one.key, 0), 0)
+        self.assertEqual(await store.erase(one.key, 0), 0)
+        self.assertEqual(
+            [(f.index, f.state) for f in await store.list("", 10)],
+            [(0, "whole"), (1, "garbage")],
+        )
+        self.assertEqual(
+            await blocks(store, one.key), [bytes(f.block) for f in one.frames]
+        )
+
+    async def test_orders_of_an_old_lease(self) -> None:
+        """The highest epoch of an order is kept; lower ones are refused from then on."""
+        store, one = await self.begin(), sample()
+        await put(store, one)
+        old = await store.condemn(one.key, 0, 5)
+        token = await store.condemn(one.key, 0, 6)
+        await self.refused(ShardRefused, store.condemn(one.key, 0, 5))
+        await self.refused(ShardRefused, store.erase(one.key, 0, 5))
+        with suppress(ShardRefused):
+            self.assertFalse(await store.discard(one.key, old, 5))
+        self.assertEqual([f.state for f in await store.list("", 10)], ["whole"])
+        self.assertTrue(await store.discard(one.key, token, 6))
+        self.assertGreater(await store.erase(one.key, 0, 7), 0)
 
     async def test_listing(self) -> None:
         """All shards in hash order; a page ends between contents, never inside one."""

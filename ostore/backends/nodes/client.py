@@ -17,6 +17,8 @@ from ostore.backends.nodes.naming import (
     checked_hash,
     checked_id,
     naming,
+    of_epoch,
+    old_enough,
     shard_name,
 )
 from ostore.backends.nodes.pool import Pool
@@ -244,23 +246,38 @@ class RemoteStore:
         """Bring back what garbage has of a content."""
         return await self._holding("POST", checked_hash(hash), "?do=restore")
 
-    async def condemn(self, key: ShardKey) -> str:
+    async def condemn(
+        self, key: ShardKey, age: float = 0.0, epoch: int | None = None
+    ) -> str:
         """Mark a shard that may have to go; gives a token."""
         target = f"/objects/{shard_name(key)}?do=condemn&layout={key.layout}"
+        target += old_enough(age) + of_epoch(epoch)
         shown = (await self.peer.ask(Ask("POST", target, repeatable=True))).json()
         try:
             return checked_id(str(shown["token"]))
         except (KeyError, TypeError, Malformed):
             raise NodeUnreachable("the node's answer is no token") from None
 
-    async def discard(self, key: ShardKey, token: str) -> bool:
+    async def discard(
+        self, key: ShardKey, token: str, epoch: int | None = None
+    ) -> bool:
         """Move a condemned shard to garbage, unless it was renewed meanwhile."""
-        query = f"layout={key.layout}&token={checked_id(token)}"
+        query = f"layout={key.layout}&token={checked_id(token)}{of_epoch(epoch)}"
         try:
             await self.peer.ask(Ask("DELETE", f"/objects/{shard_name(key)}?{query}"))
         except (ShardMissing, ShardRefused):
             return False
         return True
+
+    async def erase(self, key: ShardKey, age: float, epoch: int | None = None) -> int:
+        """Remove for good what garbage has of a shard and is so old: bytes freed."""
+        target = f"/objects/{shard_name(key)}?do=erase&layout={key.layout}"
+        target += old_enough(age) + of_epoch(epoch)
+        shown = (await self.peer.ask(Ask("POST", target, repeatable=True))).json()
+        try:
+            return int(shown["bytes"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise NodeUnreachable("the node's answer is no number of bytes") from None
 
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""

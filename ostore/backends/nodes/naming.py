@@ -42,12 +42,22 @@ def checked(key: ShardKey, layout: Layout) -> str:
     return name
 
 
+def old_enough(age: float) -> str:
+    """The part of a query that says how old a shard must be; nothing for 0."""
+    return f"&age={age:.3f}" if age else ""
+
+
+def of_epoch(epoch: int | None) -> str:
+    """The part of a query that says under which lease an order is given."""
+    return "" if epoch is None else f"&epoch={epoch:d}"
+
+
 async def naming(peer: Peer, deadline: float | None, age: float) -> str:
     """The part of a query that says until when, and how old, a shard may be named.
 
     `deadline` is by our own clock.
     """
-    query = f"&age={age:.3f}" if age else ""
+    query = old_enough(age)
     if deadline is not None:
         by_its_clock = await peer.by_its_clock(deadline)
         query += f"&deadline={max(0, int(by_its_clock * 1000))}"

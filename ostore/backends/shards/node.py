@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.serial import Serial
 from ostore.backends.shards.store import ShardStore
-from ostore.model.errors import Refused, ShardError
+from ostore.model.errors import Refused, ShardError, ShardRefused
 from ostore.model.nodes import Boot, Space
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
@@ -51,6 +52,7 @@ class ShardNode:
             entropy,
             self._mend_root,
             durable=durable,
+            fence=self._fence,
         )
 
     @property
@@ -147,6 +149,16 @@ class ShardNode:
             await self._workers.run(self._root.adopt, cluster, epoch)
 
         await self._serial.run(_ROOT, work)
+
+    async def _fence(self, epoch: int) -> None:
+        """Keep the highest epoch that an order bore, durably, and refuse lower ones."""
+        if not self.cluster:
+            raise ShardRefused("the node belongs to no cluster")
+        if epoch > self.epoch:
+            with suppress(Refused):  # another order raised it meanwhile
+                await self.adopt(self.cluster, epoch)
+        if epoch < self.epoch:
+            raise ShardRefused(f"the order is of epoch {epoch}, not of {self.epoch}")
 
     async def _mend_root(self) -> None:
         """A look at the root that begins after this call. Never raises."""

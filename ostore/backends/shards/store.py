@@ -11,6 +11,7 @@ from typing import TypeVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ostore.backends.shards.collecting import Exits, Fence, no_fence
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming, whole_file
@@ -62,6 +63,7 @@ class ShardStore:
         mend_root: Callable[[], Awaitable[None]],
         *,
         durable: bool = True,
+        fence: Fence = no_fence,
     ) -> None:
         self._root = root
         self._mend_root = mend_root
@@ -70,6 +72,7 @@ class ShardStore:
         self._entropy = entropy
         self._disk = Disk(files, root.paths, durable=durable)
         self._shelf = Shelf(self._disk, root, clock.wall)
+        self._exits = Exits(self._disk, root, workers, clock, fence)
         self._serial = Serial()
         self._small: Lane[int | None] = Lane(workers)
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
@@ -237,6 +240,7 @@ class ShardStore:
             checked_hash(after)
         if self.scanning:
             raise NodeUnreachable("the node is still counting its shards")
+        self._exits.look()
         facts: MutableSequence[ShardFacts] = []
         shards, garbage = self._ledger.shards, self._ledger.garbage
         hashes = merge(shards.hashes(after), garbage.hashes(after))
@@ -279,22 +283,29 @@ class ShardStore:
 
         return await self._serial.run(hash, work)
 
-    async def condemn(self, key: ShardKey) -> str:
+    async def condemn(
+        self, key: ShardKey, age: float = 0.0, epoch: int | None = None
+    ) -> str:
         """Mark a shard that may have to go; gives the token that discard() asks for."""
         self._root.paths.shard(key)
+        await self._exits.admit(epoch)
 
         async def work() -> str:
             if key not in await self._keys(key.hash, bad=True):
                 raise ShardMissing("there is no such shard here")
+            await self._exits.check_age(key, age)
             token = self._entropy(16).hex()
             self._ledger.condemned[key] = token
             return token
 
         return await self._serial.run(key.hash, work)
 
-    async def discard(self, key: ShardKey, token: str) -> bool:
+    async def discard(
+        self, key: ShardKey, token: str, epoch: int | None = None
+    ) -> bool:
         """Move a condemned shard to garbage, unless it was renewed meanwhile."""
         self._root.paths.shard(key)
+        await self._exits.admit(epoch)
 
         async def work() -> bool:
             if self._ledger.condemned.get(key) != token:
@@ -310,6 +321,21 @@ class ShardStore:
                 raise
             self._ledger.discarded(key, copy)
             return True
+
+        return await self._serial.run(key.hash, work)
+
+    async def erase(self, key: ShardKey, age: float, epoch: int | None = None) -> int:
+        """Remove for good what garbage has of a shard and is so old: bytes freed."""
+        self._root.paths.shard(key)
+        await self._exits.admit(epoch)
+
+        async def work() -> int:
+            discarded = await self._discarded(key.hash)
+            copies = [copy for each, copy in discarded if each == key]
+            gone = await self._exits.erase(key, copies, age)
+            for copy in gone:
+                self._ledger.garbage.remove(key, copy)
+            return sum(gone.values())
 
         return await self._serial.run(key.hash, work)
 
@@ -335,6 +361,11 @@ class ShardStore:
         else:
             found = await self._workers.run(self._shelf.shards_of, hash)
         return [key for key in found if bad or key not in self._ledger.bad]
+
+    async def _discarded(self, hash: str) -> Sequence[tuple[ShardKey, int]]:
+        if self._scan.knows_garbage:
+            return self._ledger.garbage.of(hash)
+        return await self._workers.run(self._shelf.discarded_of, hash)
 
     async def _settled(self, keys: Sequence[ShardKey], look: Look) -> Holding:
         """What is whole of these; the others are struck off. In turn."""
@@ -374,10 +405,7 @@ class ShardStore:
 
     async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
         """In turn."""
-        if self._scan.knows_garbage:
-            discarded = self._ledger.garbage.of(hash)
-        else:
-            discarded = await self._workers.run(self._shelf.discarded_of, hash)
+        discarded = await self._discarded(hash)
         standing = set(await self._keys(hash)) if discarded else set()
         copies: dict[ShardKey, MutableSequence[int]] = {}
         for key, copy in discarded:

@@ -44,13 +44,16 @@ class _Held(Resource):
         self._found_rotten = found_rotten
 
     async def _discard(self, call: Call, index: int | None, hash: str) -> None:
-        query = Query(call, "layout", "token")
+        query = Query(call, "layout", "token", "epoch")
         layout, token = query.id("layout"), query.text("token")
         if "token" in query:
             if index is None or not layout:
                 raise Malformed("a token is for one shard of one layout")
-            if not await self._store.discard(ShardKey(hash, index, layout), token):
+            key = ShardKey(hash, index, layout)
+            if not await self._store.discard(key, token, query.number("epoch")):
                 raise Refused("the shard is not condemned, or was renewed since")
+        elif "epoch" in query:
+            raise Malformed("an epoch is for what a token is for")
         else:
             moved = [
                 await self._condemn_and_discard(key)
@@ -127,22 +130,29 @@ class ShardResource(_Held):
             raise
 
     async def post(self, call: Call) -> None:
-        """Store, condemn or mark it, as `do` says."""
-        query = Query(call, "do", "layout", "deadline", "age")
+        """Store, condemn, erase or mark it, as `do` says."""
+        query = Query(call, "do", "layout", "deadline", "age", "epoch")
         do, layout = query.text("do"), query.id("layout")
         hash, index = self._shard()
+        if "epoch" in query and do not in ("condemn", "erase"):
+            raise Malformed("an epoch is for do=condemn and do=erase")
         if do == "put" and not layout:
             await self._put(call, query)
             return
         key = ShardKey(hash, index, layout)
         if do == "condemn" and layout:
-            send_json(call.reply, {"token": await self._store.condemn(key)})
+            order = (query.age(), query.number("epoch"))
+            send_json(call.reply, {"token": await self._store.condemn(key, *order)})
+        elif do == "erase" and layout:
+            order = (query.age(), query.number("epoch"))
+            send_json(call.reply, {"bytes": await self._store.erase(key, *order)})
         elif do == "bad" and layout:
             await self._store.mark_bad(key)
             call.reply.send(204)
         else:
             raise Malformed(
-                "a shard is asked for do=put, do=condemn&layout= or do=bad&layout="
+                "a shard is asked for do=put, or with layout= for do=condemn, do=erase "
+                "or do=bad"
             )
 
     async def delete(self, call: Call) -> None:

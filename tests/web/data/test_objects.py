@@ -296,7 +296,9 @@ class AgeingTests(ServedNode):
         await put(self.node.store, ONE)
         condemn = self.node.store.condemn
 
-        async def and_renewed(key: ShardKey) -> str:
+        async def and_renewed(
+            key: ShardKey, age: float = 0.0, epoch: int | None = None
+        ) -> str:
             token = await condemn(key)
             await self.node.store.renew(key.hash, key.layout)
             return token
