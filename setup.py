@@ -34,6 +34,7 @@ setup(
     ],
     install_requires=[
         "attrs>=23.1",
+        "click>=8.2",
         "cffi>=1.16",
         "cryptography>=42",
         "fastcrc>=0.4",
@@ -42,6 +43,7 @@ setup(
         "pyeclib>=1.8; platform_system == 'Linux'"
         " and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",
         "pyopenssl>=24.3",
+        "rich>=13.7",
         "service_identity>=24.1",
         "treq>=24.9",
         "twisted[tls]>=25.5",
@@ -50,6 +52,7 @@ setup(
         "zope.interface>=6.0",
         "zstandard>=0.22",
     ],
+    entry_points={"console_scripts": ["ostore = ostore.cli.main:main"]},
     extras_require={
         "dev": [
             "coverage>=7.10",

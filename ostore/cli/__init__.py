@@ -1,0 +1,1 @@
+"""The `ostore` command: one module a verb, over a synchronous client."""

@@ -1,0 +1,74 @@
+"""What every verb works with, made once a command from options and settings."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from ostore.cli.backoff import Backoff
+from ostore.cli.client import Client
+from ostore.cli.console import Console
+from ostore.cli.download import Downloads
+from ostore.cli.failures import Misused
+from ostore.cli.journal import Journal
+from ostore.cli.remote import Remote
+from ostore.cli.settings import Settings, resolve
+from ostore.cli.upload import Limits, Uploads
+
+
+@attrs.frozen
+class World:
+    """What is outside of the process: given once, by `main`."""
+
+    environ: Mapping[str, str]
+    wall: Callable[[], float]
+    sleep: Callable[[float], object]
+    chance: Callable[[], float]
+    entropy: Callable[[int], bytes] = os.urandom
+
+
+class Session:
+    """One command; made when a verb begins, ended when it ends."""
+
+    def __init__(self, world: World, options: Mapping[str, Any]) -> None:
+        self.world = world
+        self.settings: Settings = resolve(options, world.environ)
+        self.console = Console(
+            as_json=bool(options.get("as_json")),
+            quiet=bool(options.get("quiet")),
+            environ=world.environ,
+        )
+        self.client = Client(
+            self.settings.endpoint,
+            wall=world.wall,
+            sleep=world.sleep,
+            chance=world.chance,
+            backoff=Backoff(attempts=int(options.get("retries") or 0) + 1),
+            trust=self._trust,
+            told=self.console.say,
+        )
+        self.remote = Remote(self.client, world.entropy)
+        self.journal = Journal(self.settings.state)
+
+    def uploads(self, limits: Limits) -> Uploads:
+        """For verbs that send."""
+        return Uploads(self.remote, self.journal, limits)
+
+    def downloads(self, piece: int, ranges: int) -> Downloads:
+        """For verbs that receive."""
+        return Downloads(self.remote, self.journal, piece=piece, ranges=ranges)
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close()
+
+    def _trust(self) -> ssl.SSLContext:
+        path = self.settings.ca_file
+        try:
+            return ssl.create_default_context(cafile=str(path) if path else None)
+        except (OSError, ssl.SSLError) as error:
+            raise Misused(f"ca-file {str(path)!a} cannot be used: {error}") from None

@@ -1,0 +1,1 @@
+"""The verbs, one module each; `command` is what `ostore` runs."""

@@ -1,0 +1,34 @@
+"""`ostore cat`: contents to standard output."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ostore.cli.options import NAME, PIECE, examples, verb
+from ostore.cli.session import Session
+
+
+@click.command(epilog=examples("ostore cat notes/a.txt | less"))
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
+@PIECE
+@verb
+def command(
+    session: Session,
+    names: tuple[str, ...],
+    version: int | None,
+    *,
+    raw: bool,
+    piece: int,
+) -> None:
+    """Write the contents of NAME to standard output, one after the other.
+
+    When the end was wrong, that can only be told by the exit status 4: `get` checks
+    before it gives anything away.
+    """
+    downloads = session.downloads(piece, 1)
+    for name in names:
+        downloads.stream(name, version, sys.stdout.buffer, raw=raw)

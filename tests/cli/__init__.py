@@ -1,0 +1,1 @@
+"""The `ostore` command."""
