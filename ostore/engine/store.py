@@ -24,7 +24,7 @@ from ostore.model.errors import (
     Refused,
     TooFewShards,
 )
-from ostore.model.versions import NewVersion, Page, Version
+from ostore.model.versions import NewVersion, Page, Version, bounded
 
 __all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
 
@@ -124,7 +124,8 @@ class ObjectStore:
         """A version with the content of another name's, and its kept headers.
 
         Headers of the request stand before those of the source; a digest has to be
-        that of the content. Raises NotFound, DigestMismatch, and what put() raises.
+        that of the content. Raises NotFound, DigestMismatch, HeadersTooLarge, and what
+        put() raises.
         """
         opened = await self.open(source, number)
         content = opened.version
@@ -134,7 +135,7 @@ class ObjectStore:
             request,
             digest=content.hash,
             size=content.size,
-            headers={**content.headers, **request.headers},
+            headers=bounded({**content.headers, **request.headers}),
         )
         made = await self.instant(request)
         if made is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model.names import MAX_NAME
+from ostore.model.versions import MAX_KEPT
 from ostore.service.config import resolve
 from ostore.service.settings import CONFIG, SETTINGS
 from ostore.streaming.problem import TABLE
-from ostore.web.api.kept import MAX_KEPT
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])

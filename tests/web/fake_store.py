@@ -141,7 +141,7 @@ class FakeStore:
         etag = self._etag(name)
         if etag is None:
             raise NotFound("there is nothing to delete")
-        condition.check(etag)
+        condition.check(etag, self.names[name][-1].created / 1000)
         return self._add(name, "", 0, {}, put_id, deleted=True)
 
     async def purge(self, name: str, number: int) -> None:

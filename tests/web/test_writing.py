@@ -200,6 +200,16 @@ class PutTests(Served):
         fresh = await self.ask("PUT", "/objects/a", {"If-Match": f'"{HASH}"'}, b"x")
         self.assertEqual(fresh.status, 200)
 
+    async def test_unmodified_since(self) -> None:
+        """If-Unmodified-Since reaches the store with PUT, POST and DELETE."""
+        date = {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:09 GMT"}
+        await self.ask("PUT", "/objects/a", date, HELLO)
+        await self.ask("POST", "/objects/b", date, HELLO)
+        for put in self.store.puts:
+            self.assertEqual(put.condition.if_unmodified_since, 9)
+        for target in ("/objects/a", "/objects/a?version=1"):
+            self.assert_problem(await self.ask("DELETE", target, date), 412)
+
     async def test_idempotency(self) -> None:
         """The same key and name make one version; the put_id depends on both."""
         key = {"Idempotency-Key": "k" * 255}

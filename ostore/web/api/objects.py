@@ -91,4 +91,5 @@ class ObjectResource(Resource):
         found = await self._store.versions_of(self._name, number - 1, 1)
         if not found or found[0].number != number:
             raise NotFound("there is no such version of the object")
-        condition.check(None if found[0].deleted else found[0].hash)
+        etag = None if found[0].deleted else found[0].hash
+        condition.check(etag, found[0].created / 1000)
