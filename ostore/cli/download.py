@@ -19,7 +19,7 @@ from typing import IO, cast
 import attrs
 
 from ostore.cli import coding
-from ostore.cli.client import CHUNK, Answer
+from ostore.cli.answer import CHUNK, Answer
 from ostore.cli.console import Bar
 from ostore.cli.failures import Damaged, Failure, Refused, Unreachable
 from ostore.cli.journal import Entry, Journal
@@ -273,8 +273,9 @@ class Reading(io.RawIOBase):
         self._answer = answer
         self._at, self._end = span or (0, found.size)
         self._hasher = hashlib.sha256() if span is None else None
-        # The first answer may end before the object does.
         self._failed = 0
+        self._moved = False
+        """Whether this answer gave something: the first may end before the object."""
 
     def readable(self) -> bool:
         """It is."""
@@ -295,8 +296,10 @@ class Reading(io.RawIOBase):
                 continue
             if count == 0:
                 self._let_go()
+                if not self._moved:
+                    raise Failure(f"{self._found.name}: the answer is empty")
                 continue
-            self._failed = 0
+            self._failed, self._moved = 0, True
             self._at += count
             if self._hasher is not None:
                 self._hasher.update(view[:count])
@@ -328,6 +331,7 @@ class Reading(io.RawIOBase):
         if span is None or int(span[1]) != self._at or int(span[3]) != found.size:
             answer.close()
             raise Failure("the answer is another range than the one asked for")
+        self._moved = False
         return answer
 
     def _let_go(self) -> None:

@@ -1,17 +1,18 @@
 """Transfers under way, one small file each, so that a killed command goes on.
 
-The files are in `$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are
+The files, and compressed contents that are on their way, are in `$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are
 about. The first line is a JSON object, each further line the number of a finished
 piece; a line cut short by a kill is left out. Who works on one holds its lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,14 +25,17 @@ FORGOTTEN_AFTER = 14 * 86400.0
 class Journal:
     """The folder of transfers; made when first needed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wall: Callable[[], float]) -> None:
         self.folder = folder / "transfers"
+        self._wall = wall
+        self._swept = False
 
     def open(self, *about: str) -> Entry:
         """The entry of one transfer, locked; Failure when another command has it."""
         key = hashlib.sha256("\0".join(about).encode("utf-8", "surrogateescape"))
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
             return Entry(self.folder / f"{key.hexdigest()[:32]}.transfer")
         except OSError as error:
             raise Failure(
@@ -39,14 +43,15 @@ class Journal:
                 f"{error.strerror}; set XDG_STATE_HOME to one that can"
             ) from error
 
-    def sweep(self, now: float) -> None:
-        """Forget what nobody went on with."""
-        for path in self.folder.glob("*.transfer"):
-            try:
+    def _sweep(self) -> None:
+        """Forget what nobody went on with, once a command."""
+        if self._swept:
+            return
+        self._swept, now = True, self._wall()
+        for path in (*self.folder.glob("*.transfer"), *self.folder.glob("*.zst")):
+            with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > FORGOTTEN_AFTER:
                     path.unlink()
-            except FileNotFoundError:
-                continue
 
 
 class Entry:

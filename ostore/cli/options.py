@@ -55,6 +55,9 @@ COMMON = (
     click.option("--endpoint", metavar="URL", help="Where the service is."),
     click.option("--profile", metavar="PROFILE", help="Which profile of the file."),
     click.option("--ca-file", metavar="FILE", help="Who vouches for https."),
+    click.option(
+        "--token-file", metavar="FILE", help="Sent as a bearer token, for a proxy."
+    ),
     click.option("--cluster-secret-file", metavar="FILE", help="For `admin` alone."),
     click.option(
         "--retries",
@@ -70,6 +73,7 @@ COMMON_KEYS = {
     "endpoint": "endpoint",
     "profile": "profile",
     "ca_file": "ca-file",
+    "token_file": "token-file",
     "cluster_secret_file": "cluster-secret-file",
     "retries": "retries",
     "as_json": "as_json",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ostore.cli.client import CHUNK, Answer, Body, Client
+from ostore.cli.answer import CHUNK, Answer
+from ostore.cli.client import Body, Client
 from ostore.cli.failures import Misused, Refused, Unreachable
 from ostore.model.digest import digest_header
 
@@ -129,14 +130,20 @@ class Remote:
                 safe="/",
             )
             page = self.client.ask("GET", f"/objects/?{given}").json()
-            entries: list[Version | str] = [*page["items"], *page["prefixes"]]
-            entries.sort(
-                key=lambda e: (e if isinstance(e, str) else e["name"]).encode()
-            )
+            try:
+                entries: list[Version | str] = [*page["items"], *page["prefixes"]]
+                entries.sort(key=lambda e: e if isinstance(e, str) else e["name"])
+                next: str | None = page["next"]
+            except (LookupError, TypeError) as error:
+                raise Unreachable(
+                    "the answer is no listing: is this an ostore?"
+                ) from error
             yield from entries
-            if page["next"] is None:
+            if next is None:
                 return
-            after = page["next"]
+            if next <= after:
+                raise Unreachable("the listing goes round in circles")
+            after = next
             left = None if left is None else left - len(entries)
 
     def versions(self, name: str = "") -> Iterator[Version]:

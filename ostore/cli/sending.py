@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from ostore.cli.source import Source
 from ostore.cli.target import Landing
 from ostore.cli.upload import Limits, Sent
 
+IN_MEMORY = 4 << 20
+"""Bytes up to which a file is compressed in memory."""
+
 
 class Sender:
     """Sends the files of one command; threads may share it."""
@@ -21,6 +25,7 @@ class Sender:
     def __init__(self, session: Session, limits: Limits, compress: str) -> None:
         self._uploads = session.uploads(limits)
         self._folder = session.journal.folder
+        self._endpoint = session.client.endpoint
         self._zstd = compress == "zstd"
 
     def file(
@@ -68,31 +73,42 @@ class Sender:
     def _coded(
         self, source: Source, name: str, headers: Mapping[str, str], bars: Bars
     ) -> Sent:
-        """Compress into a file of its own first, named by the plain content.
+        """Compress first: in memory when small, else into a file of its own.
 
-        So it can be gone on with: the same content gives the same file.
+        The file is named by the object and the plain content, so that a killed
+        command goes on with it.
         """
         plain = source.hash()
         assert plain is not None
-        path = self._folder / f"{plain}.zst"
-        at = 0
-        if not path.exists():
-            with Landing(path) as landing, source.path.open("rb") as stream:
-                for chunk in coding.encoded(stream):
-                    landing.write(memoryview(chunk), at)
-                    at += len(chunk)
-                source.check()
-                landing.settle()
         head = {
             **headers,
             "Content-Encoding": "zstd",
             coding.PLAIN_HASH: plain,
             coding.PLAIN_SIZE: str(source.size),
         }
-        with Source(path) as coded:
-            sent = self._plain(coded, name, head, bars, None)
+        if source.size <= IN_MEMORY:
+            chunks = source.chunks(0, source.size, bytearray(source.size or 1))
+            coded = coding.small(b"".join(map(bytes, chunks)))
+            source.check()
+            return self._uploads.content(coded, name, head)
+        key = hashlib.sha256(f"{self._endpoint}\0{name}\0{plain}".encode())
+        path = self._folder / f"{key.hexdigest()[:32]}.zst"
+        if not path.exists():
+            self._compress(source, path)
+        with Source(path) as kept:
+            sent = self._plain(kept, name, head, bars, None)
         path.unlink(missing_ok=True)
         return sent
+
+    def _compress(self, source: Source, path: Path) -> None:
+        at = 0
+        with Landing(path) as landing, source.path.open("rb") as stream:
+            for chunk in coding.encoded(stream):
+                landing.write(memoryview(chunk), at)
+                at += len(chunk)
+            source.check()
+            # A file that is there is taken for whole.
+            landing.settle(durable=True)
 
 
 class Pull(io.RawIOBase):

@@ -22,13 +22,17 @@ from ostore.cli.upload import Limits, Uploads
 
 @attrs.frozen
 class World:
-    """What is outside of the process: given once, by `main`."""
+    """What is outside of the process: given once, by `main`.
+
+    `stops` are called, from the handler of a signal, when the command shall end.
+    """
 
     environ: Mapping[str, str]
     wall: Callable[[], float]
     sleep: Callable[[float], object]
     chance: Callable[[], float]
     entropy: Callable[[int], bytes] = os.urandom
+    stops: list[Callable[[], object]] = attrs.field(factory=list)
 
 
 class Session:
@@ -48,11 +52,13 @@ class Session:
             sleep=world.sleep,
             chance=world.chance,
             backoff=Backoff(attempts=int(options.get("retries") or 0) + 1),
+            authorization=self.settings.authorization,
             trust=self._trust,
             told=self.console.say,
         )
+        world.stops.append(self.client.stop)
         self.remote = Remote(self.client, world.entropy)
-        self.journal = Journal(self.settings.state)
+        self.journal = Journal(self.settings.state, world.wall)
 
     def uploads(self, limits: Limits) -> Uploads:
         """For verbs that send."""

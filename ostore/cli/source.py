@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ostore.cli.client import CHUNK
+from ostore.cli.answer import CHUNK
 from ostore.cli.failures import Failure
 
 

@@ -98,9 +98,11 @@ class Landing:
             tell(view[:count])
             first += count
 
-    def settle(self) -> None:
-        """The bytes are right: make it the target."""
+    def settle(self, *, durable: bool = False) -> None:
+        """The bytes are right: make it the target, `durable` also for a power cut."""
         try:
+            if durable:
+                os.fsync(self.handle)
             self.part.replace(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error

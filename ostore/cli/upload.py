@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ostore.cli.client import CHUNK
+from ostore.cli.answer import CHUNK
 from ostore.cli.console import Bar
-from ostore.cli.failures import Damaged, Missing, Refused, Unreachable
+from ostore.cli.failures import Damaged, Failure, Missing, Refused, Unreachable
 from ostore.cli.journal import Entry, Journal
 from ostore.cli.remote import OUTCOME_WAIT, Remote, Version, hash_of, target
 from ostore.cli.source import Changed, Source
@@ -82,6 +82,12 @@ class Uploads:
         entry.forget()
         return sent or self._whole(source, name, headers, bar, hash)
 
+    def content(self, content: bytes, name: str, headers: Mapping[str, str]) -> Sent:
+        """Send what is in memory. Raises Damaged, Unreachable, Refused."""
+        hash = hashlib.sha256(content).hexdigest()
+        version = self._remote.put(name, headers, content, None, hash)
+        return Sent(checked(self._remote, name, version, hash), "put")
+
     def stream(
         self, stream: IO[bytes], name: str, headers: Mapping[str, str], bar: Bar
     ) -> Sent:
@@ -89,12 +95,12 @@ class Uploads:
         most = min(self._limits.threshold, 16 * CHUNK)
         begin = _fill(stream, most + 1)
         if len(begin) <= most:
-            hash = hashlib.sha256(begin).hexdigest()
-            version = self._remote.put(name, headers, bytes(begin), None, hash)
-            return Sent(self._checked(name, version, hash), "put")
+            return self.content(bytes(begin), name, headers)
         hasher = hashlib.sha256()
 
         def chunks() -> Iterator[bytes]:
+            if not begin:
+                raise Failure("what was read of the stream is gone; try again")
             chunk = bytes(begin)
             begin.clear()
             while chunk:
@@ -104,7 +110,7 @@ class Uploads:
                 chunk = stream.read(CHUNK)
 
         version = self._remote.put(name, headers, chunks, None, None, attempts=1)
-        return Sent(self._checked(name, version, hasher.hexdigest()), "put")
+        return Sent(checked(self._remote, name, version, hasher.hexdigest()), "put")
 
     def _whole(
         self,
@@ -116,32 +122,45 @@ class Uploads:
     ) -> Sent:
         buffer = bytearray(min(CHUNK, source.size) or 1)
         if source.size <= CHUNK:
-            body = b"".join(map(bytes, source.chunks(0, source.size, buffer)))
-            hash = hashlib.sha256(body).hexdigest()
+            body = b"".join(
+                map(memoryview.tobytes, source.chunks(0, source.size, buffer))
+            )
             source.check()
-            version = self._remote.put(name, headers, body, None, hash)
+            sent = self.content(body, name, headers)
             bar.at(source.size)
-            return Sent(self._checked(name, version, hash), "put")
-        hash = hash or source.hash()
-        assert hash is not None
+            return sent
+        found: str | None = None
 
         def chunks() -> Iterator[memoryview]:
+            """The last chunk goes only when the file is still what it was."""
+            nonlocal found
+            hasher, last = hashlib.sha256(), source.size - 1
             bar.at(0)
-            for chunk in source.chunks(0, source.size, buffer):
+            for chunk in source.chunks(0, last, buffer):
+                hasher.update(chunk)
                 yield chunk
                 bar.advance(len(chunk))
+            for chunk in source.chunks(last, source.size, buffer):
+                hasher.update(chunk)
+                source.check()
+                found = hasher.hexdigest()
+                yield chunk
 
         try:
             version = self._remote.put(name, headers, chunks, source.size, hash)
         except Refused as error:
-            if error.slug != "digest-mismatch":
+            if error.slug == "digest-mismatch":
+                source.check()
+                raise Damaged(
+                    f"{name}: damaged on the way; nothing was stored"
+                ) from error
+            if error.code != 400 or hash is not None:
                 raise
-            source.check()
-            raise Damaged(f"{name}: damaged on the way; nothing was stored") from error
-        return Sent(self._checked(name, version, hash), "put")
-
-    def _checked(self, name: str, version: Version, hash: str) -> Version:
-        return checked(self._remote, name, version, hash)
+            # Perhaps a Digest is asked for before the first byte.
+            return self._whole(source, name, headers, bar, source.hash())
+        hash = hash or found
+        assert hash is not None
+        return Sent(checked(self._remote, name, version, hash), "put")
 
 
 def checked(remote: Remote, name: str, version: Version, hash: str) -> Version:
@@ -243,9 +262,10 @@ class _Resumable:
                 "POST", target(self._name), head, accept=(200, 201)
             )
         except Refused as error:
-            if error.code in (400, 405, 501) and "not available" in str(error):
-                return None
-            raise
+            if error.code not in (400, 405, 501):
+                raise
+            # Perhaps it wants a Digest; else a plain PUT will do, or tell what is wrong.
+            return self._begin(self._source.hash()) if hash is None else None
         if answer.code == 200:
             return Sent(answer.json(), "instant")
         where = urlsplit(answer.header("Location") or "").path

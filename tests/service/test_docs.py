@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.cli.settings import VARIABLES
 from ostore.model.names import MAX_NAME
 from ostore.model.versions import MAX_KEPT
 from ostore.service.config import resolve
@@ -106,7 +107,7 @@ class OperationsTests(SynchronousTestCase):
 
     def test_variables(self) -> None:
         """Every variable of the environment on any page is one of ours."""
-        known = {setting.variable for setting in (*SETTINGS, CONFIG)}
+        known = {setting.variable for setting in (*SETTINGS, CONFIG)} | VARIABLES
         found = set()
         for page in PAGES:
             found |= set(re.findall(r"OSTORE_[A-Z_]+[A-Z]", page.read_text("utf-8")))
