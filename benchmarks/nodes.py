@@ -74,6 +74,7 @@ SETTINGS = SimpleNamespace(
     orphan_grace=3600.0,
     rebuild_delay=600.0,
     compression="none",
+    codec="auto",
 )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ostore.engine.places import Places
 from ostore.interfaces import IMessageBus, INodes
-from ostore.model.census import Census
+from ostore.model.census import Census, Standing
 from ostore.model.errors import BusUnavailable, ShardError
 from ostore.model.layouts import Holding, ShardFacts
 from ostore.model.messages import Answer, BadMessage, Hello, Locate, Message, Signer
@@ -25,6 +26,8 @@ DATA_FIRST = 0.02
 """Seconds that a reader waits for data shards once k of a layout are known."""
 MAX_ASKS = 10_000
 """Locates under way at once; more are refused as if the bus were away."""
+UNTRUSTED = frozenset({"suspect", "down", "conflict"})
+"""States of nodes on which nothing is looked for without asking first."""
 
 
 @attrs.define(eq=False)
@@ -72,6 +75,7 @@ class Cluster:
         belongs: Callable[[Heartbeat], bool] = lambda _: True,
     ) -> None:
         self.members = Members(node_timeout)
+        self.places = Places()
         self.dropped = 0
         self.locates = 0
         self._bus = bus
@@ -175,7 +179,36 @@ class Cluster:
         if ask.late:
             for node in census.silent:
                 self.suspect(node)
+        self._learn(hash, census)
         return census
+
+    def remembered(self, hash: str) -> Standing | None:
+        """Where the content was whole a moment ago, if all its nodes can be trusted."""
+        standing = self.places.get(hash)
+        if standing is None:
+            return None
+        now, timeout = self._clock.monotonic(), self.members.timeout
+        for (node,) in standing.places.values():
+            member = self.members.by_id.get(node)
+            if (
+                member is None
+                or member.state(now, timeout) in UNTRUSTED
+                or not self._belongs(member.beat)
+            ):
+                self.places.forget(hash)
+                return None
+        return standing
+
+    def beside(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something that nobody waits for; it ends with the cluster."""
+        self._tasks.spawn(what, work)
+
+    def _learn(self, hash: str, census: Census) -> None:
+        for standing in census.standings():
+            spread = standing.spread
+            if len(spread) == standing.layout.shards:
+                self.places.learn(hash, standing.layout, spread)
+                return
 
     async def survey(self, hash: str) -> Census:
         """Ask every live node itself, and wait for all: for repairs, not for reads."""

@@ -198,6 +198,8 @@ class Intake:
         self._uploads: dict[int, ShardUpload] = {}
         self._fanout: Fanout[ShardUpload] | None = None
         self._small: Sequence[Frame] = ()
+        self.placed: dict[int, str] = {}
+        """Index -> node of the shards that are durable under their names."""
 
     @property
     def hash(self) -> str:
@@ -301,7 +303,7 @@ class Intake:
 
         async def commit(index: int, one: ShardUpload) -> None:
             await one.commit(hash, layout, deadline)
-            self._named(index)
+            self._note(index, one.node)
 
         await self._each(commit)
 
@@ -318,12 +320,16 @@ class Intake:
             frames = self._small[index : index + 1]
             key = ShardKey(hash, index, layout.id)
             await house.nodes.store(node).put_small(key, layout, frames, deadline, 0.0)
-            self._named(index)
+            self._note(index, node)
 
         try:
             await fanout.each(put)
         except QuorumLost:
             raise house.too_few(fanout.failures.values()) from None
+
+    def _note(self, index: int, node: str) -> None:
+        self.placed[index] = node
+        self._named(index)
 
     async def clean(self) -> None:
         """Remove the temporaries; a node that hangs does so without being waited for.

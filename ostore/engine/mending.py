@@ -25,7 +25,7 @@ from ostore.model.healing import Plan, plan
 from ostore.model.layouts import ShardKey
 from ostore.model.placement import rank
 from ostore.streaming.clock import Clock, TimedOut
-from ostore.streaming.tasks import Tasks, gather
+from ostore.streaming.tasks import Tasks, gather, shielded, start
 
 AT_ONCE = 4
 """Contents mended at the same time."""
@@ -35,6 +35,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds before a repair that could not be done is tried again; doubles each time."""
 STEP = 30.0
 """Seconds that one step of a repair may take."""
+LAST = 1.0
+"""Seconds that the step under way may take when repairs are stopped."""
 
 
 T = TypeVar("T")
@@ -160,9 +162,7 @@ class Mending:
         sinks: dict[int, IShardSink] = {}
         try:
             for index, node in todo.targets.items():
-                sinks[index] = await self._step(
-                    node, self._nodes.store(node).create(self._entropy(16).hex())
-                )
+                sinks[index] = await self._create(node)
             wanted = sorted(sinks)
             for number in range(len(table)):
                 made = await self._coded(reader, table, number, wanted)
@@ -183,6 +183,28 @@ class Mending:
                 await self._clock.within(
                     STEP, gather(sink.abort() for sink in sinks.values())
                 )
+
+    async def _create(self, node: str) -> IShardSink:
+        """A temporary there; one under way when we are stopped is seen to its end."""
+        made: list[IShardSink] = []
+
+        async def make() -> IShardSink:
+            sink = await self._nodes.store(node).create(self._entropy(16).hex())
+            made.append(sink)
+            return sink
+
+        making = start(make())
+        try:
+            return await self._step(node, shielded(making))
+        except CancelledError:
+            with suppress(ShardError, TimedOut):
+                await self._clock.within(LAST, making)
+            for sink in made:
+                await sink.abort()
+            raise
+        except TimedOut:
+            making.cancel()
+            raise
 
     async def _coded(
         self, reader: StripeReader, table: Table, number: int, wanted: Sequence[int]

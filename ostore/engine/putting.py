@@ -109,6 +109,8 @@ class Put:
         version = await self._record(hash, layout, missing)
         if slow:
             await self._renewed(hash, layout, version)
+        else:
+            house.writing.cluster.places.learn(hash, layout, self._intake.placed)
         return version
 
     async def _renewed(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -96,6 +97,7 @@ class PacedWorkers:
         self.hanging = False
         self._time = time
         self._held: list[Callable[[], None]] = []
+        self._slow: list[IDelayedCall] = []
 
     def start(self) -> None:
         """Nothing to make ready."""
@@ -104,8 +106,12 @@ class PacedWorkers:
         """Nothing to end."""
 
     def release(self) -> None:
-        """Go on with what hangs."""
+        """Go on with what hangs, and with what is slow in the next turn."""
         self.hanging = False
+        slow, self._slow = self._slow, []
+        for call in slow:
+            if call.active():
+                call.reset(0)
         held, self._held = self._held, []
         for each in held:
             each()
@@ -127,7 +133,8 @@ class PacedWorkers:
         if self.hanging:
             self._held.append(go)
         else:
-            self._time.callLater(self.delay, go)
+            self._slow = [call for call in self._slow if call.active()]
+            self._slow.append(self._time.callLater(self.delay, go))
         return await result
 
 
