@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import zstandard
@@ -16,17 +16,24 @@ UNDONE = ("zstd", "gzip")
 LEVEL = 3
 SIP = 2048
 """Bytes of zstd undone at once: they become 64 MiB at the very most."""
+FAULTS = (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError)
+"""What the decoders raise for bytes that are none of theirs."""
 PLAIN_HASH, PLAIN_SIZE = "X-Ostore-Meta-Plain-Sha256", "X-Ostore-Meta-Plain-Size"
 """Kept with what was coded before it was sent: what it is when undone."""
 
 
-def encoded(stream: IO[bytes]) -> Iterator[bytes]:
-    """The stream as one zstd frame."""
+def compressed(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Chunks as one zstd frame."""
     work = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
-    while chunk := stream.read(CHUNK):
+    for chunk in chunks:
         if coded := work.compress(chunk):
             yield coded
     yield work.flush()
+
+
+def encoded(stream: IO[bytes]) -> Iterator[bytes]:
+    """The stream as one zstd frame."""
+    return compressed(iter(lambda: stream.read(CHUNK), b""))
 
 
 def small(plain: bytes) -> bytes:
@@ -42,16 +49,16 @@ def decoded(stream: IO[bytes], coding: str) -> Iterator[bytes]:
             while chunk := reader.read(CHUNK):
                 yield chunk
         else:
-            yield from _unzstd(stream)
-    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+            yield from unzstd(stream)
+    except FAULTS as error:
         raise Damaged(
             f"the content is not the {coding} that its Content-Encoding says: {error}; "
             "--raw gives it as it is kept"
         ) from error
 
 
-def _unzstd(stream: IO[bytes]) -> Iterator[bytes]:
-    """The frames of zstd, one behind the other. Raises EOFError for a cut one."""
+def unzstd(stream: IO[bytes]) -> Iterator[bytes]:
+    """The frames of zstd, one behind the other. Raises FAULTS."""
     work = zstandard.ZstdDecompressor()
     frame = None
     while read := stream.read(CHUNK):

@@ -267,7 +267,10 @@ class Reading(io.RawIOBase):
         found: Found,
         answer: Answer | None,
         span: tuple[int, int] | None = None,
+        *,
+        attempts: int | None = None,
     ) -> None:
+        self._attempts = attempts
         self._client = remote.client
         self._found = found
         self._answer = answer
@@ -292,6 +295,8 @@ class Reading(io.RawIOBase):
             except (Unreachable, Refused) as error:
                 self._let_go()
                 self._failed += 1
+                if self._attempts is not None and self._failed >= self._attempts:
+                    raise
                 self._client.pause(self._failed, error)
                 continue
             if count == 0:

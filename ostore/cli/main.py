@@ -34,6 +34,7 @@ VERBS = (
     "restore",
     "cp",
     "sync",
+    "pack",
     "find",
     "du",
 )

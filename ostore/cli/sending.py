@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,8 @@ class Sender:
 
     def __init__(self, session: Session, limits: Limits, compress: str) -> None:
         self._uploads = session.uploads(limits)
-        self._folder = session.journal.folder
-        self._endpoint = session.client.endpoint
+        self._journal = session.journal
+        self._endpoint = str(session.client.endpoint)
         self._zstd = compress == "zstd"
 
     def file(
@@ -91,8 +90,7 @@ class Sender:
             coded = coding.small(b"".join(map(bytes, chunks)))
             source.check()
             return self._uploads.content(coded, name, head)
-        key = hashlib.sha256(f"{self._endpoint}\0{name}\0{plain}".encode())
-        path = self._folder / f"{key.hexdigest()[:32]}.zst"
+        path = self._journal.place("zst", self._endpoint, name, plain)
         if not path.exists():
             self._compress(source, path)
         with Source(path) as kept:
