@@ -49,7 +49,7 @@ class Client:
         sleep: Callable[[float], object],
         chance: Callable[[], float],
         backoff: Backoff,
-        authorization: Callable[[], str | None] = lambda: None,
+        authorization: str | None = None,
         trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         told: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -195,8 +195,8 @@ class Client:
         body: Body,
     ) -> Answer:
         head = {"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
-        if "Authorization" not in head and (given := self._authorization()):
-            head["Authorization"] = given
+        if self._authorization is not None:
+            head.setdefault("Authorization", self._authorization)
         chunked = False
         if isinstance(body, bytes):
             if body or method in ("PUT", "POST"):

@@ -37,6 +37,8 @@ VERBS = (
     "pack",
     "find",
     "du",
+    "completion",
+    "manual",
 )
 TRACEBACK = "OSTORE_TRACEBACK"
 
@@ -76,7 +78,8 @@ def ostore(ctx: click.Context, /, **values: Any) -> None:
     The service is found through --endpoint, OSTORE_ENDPOINT or a profile of
     ~/.config/ostore/config.toml; otherwise it is http://127.0.0.1:8080.
 
-    Exit status: 0 done, 1 failed, 2 misused, 3 not found, 4 bytes were wrong.
+    Exit status: 0 done; 1 failed; 2 the command line or the settings cannot be used; 3
+    there is no such object, version or job; 4 bytes are not what their SHA-256 says.
     """
     given = {key: values[word] for word, key in COMMON_KEYS.items()}
     outer = {

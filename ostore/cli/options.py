@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -50,15 +51,21 @@ class DurationType(click.ParamType[int, str]):
 
 
 SIZE, DURATION = SizeType(), DurationType()
+PATH = click.Path()
 
 COMMON = (
     click.option("--endpoint", metavar="URL", help="Where the service is."),
     click.option("--profile", metavar="PROFILE", help="Which profile of the file."),
-    click.option("--ca-file", metavar="FILE", help="Who vouches for https."),
+    click.option("--ca-file", metavar="FILE", type=PATH, help="Who vouches for https."),
     click.option(
-        "--token-file", metavar="FILE", help="Sent as a bearer token, for a proxy."
+        "--token-file",
+        metavar="FILE",
+        type=PATH,
+        help="Sent as a bearer token, for a proxy.",
     ),
-    click.option("--cluster-secret-file", metavar="FILE", help="For `admin` alone."),
+    click.option(
+        "--cluster-secret-file", metavar="FILE", type=PATH, help="For `admin` alone."
+    ),
     click.option(
         "--retries",
         type=click.IntRange(0, 100),
@@ -130,10 +137,16 @@ class Name(click.ParamType[str, str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Names and prefixes that begin so; none when the service cannot say."""
-        values = {word: ctx.params.get(word) for word in COMMON_KEYS}
+        world = ctx.find_root().obj
+        given: dict[str, Any] = {"retries": 0, "quiet": True}
+        at: click.Context | None = ctx
+        while at is not None:
+            for word, key in COMMON_KEYS.items():
+                given.setdefault(key, at.params.get(word))
+            at = at.parent
         try:
-            session = begin({**values, "retries": 0, "quiet": True})
-            found = list(session.remote.names(incomplete, "/", most=100))
+            with contextlib.closing(Session(world, given)) as session:
+                found = list(session.remote.names(incomplete, "/", most=100))
         except Failure:
             return []
         return [
@@ -168,6 +181,7 @@ transfer_options = (
     click.option(
         "--jobs",
         type=click.IntRange(1, 64),
+        metavar="N",
         default=4,
         show_default=True,
         help="Files at once.",
@@ -175,6 +189,7 @@ transfer_options = (
     click.option(
         "--ranges",
         type=click.IntRange(1, 64),
+        metavar="N",
         default=4,
         show_default=True,
         help="Pieces of one file at once.",

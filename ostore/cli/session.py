@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ostore.cli.backoff import Backoff
 from ostore.cli.client import Client
 from ostore.cli.console import Console
-from ostore.cli.download import Downloads
 from ostore.cli.failures import Misused
 from ostore.cli.journal import Journal
 from ostore.cli.remote import Remote
 from ostore.cli.settings import Settings, resolve
-from ostore.cli.upload import Limits, Uploads
+
+if TYPE_CHECKING:
+    from ostore.cli.download import Downloads
+    from ostore.cli.upload import Limits, Uploads
 
 
 @attrs.frozen
@@ -52,7 +54,7 @@ class Session:
             sleep=world.sleep,
             chance=world.chance,
             backoff=Backoff(attempts=int(options.get("retries") or 0) + 1),
-            authorization=self.settings.authorization,
+            authorization=self.settings.authorization(),
             trust=self._trust,
             told=self.console.say,
         )
@@ -62,10 +64,14 @@ class Session:
 
     def uploads(self, limits: Limits) -> Uploads:
         """For verbs that send."""
+        from ostore.cli.upload import Uploads  # noqa: PLC0415  # only they need it
+
         return Uploads(self.remote, self.journal, limits)
 
     def downloads(self, piece: int, ranges: int) -> Downloads:
         """For verbs that receive."""
+        from ostore.cli.download import Downloads  # noqa: PLC0415  # only they need it
+
         return Downloads(self.remote, self.journal, piece=piece, ranges=ranges)
 
     def close(self) -> None:

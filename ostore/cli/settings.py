@@ -17,7 +17,6 @@ every user of a machine can read.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,12 +133,14 @@ def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
 def _profile(option: str | None, environ: Mapping[str, str]) -> Mapping[str, str]:
     path = config_file(environ)
     wanted = option or environ.get(PROFILE)
+    if not wanted and not path.exists():
+        return {}
+    import tomllib  # noqa: PLC0415  # 10 ms that only a file costs
+
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        if wanted:
-            raise Misused(f"no profile {wanted!a}: there is no {str(path)!a}") from None
-        return {}
+        raise Misused(f"no profile {wanted!a}: there is no {str(path)!a}") from None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise Misused(f"{str(path)!a} cannot be used: {error}") from None
     return _chosen(table, wanted, path)

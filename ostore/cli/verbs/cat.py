@@ -12,7 +12,12 @@ from ostore.cli.session import Session
 
 @click.command(epilog=examples("ostore cat notes/a.txt | less"))
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
 @PIECE
 @verb

@@ -13,7 +13,12 @@ from ostore.cli.target import last_part
 @click.command(epilog=examples("ostore cp trip/a.raw best/", "ostore cp a b"))
 @click.argument("source", metavar="NAME", type=NAME)
 @click.argument("to", metavar="NEW", type=NAME)
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @click.option(
     "--if-absent", is_flag=True, help="Fail when there is an object of that name."
 )

@@ -34,6 +34,7 @@ class Sum:
     "-d",
     "--depth",
     type=click.IntRange(0, 64),
+    metavar="N",
     default=1,
     show_default=True,
     help="So many levels of folders below PREFIX.",

@@ -32,7 +32,10 @@ EXCLUDE = click.option(
     "--exclude", multiple=True, metavar="GLOB", help="Nothing that is."
 )
 VERSION = click.option(
-    "--version", type=click.IntRange(1), help="That version, not the newest."
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
 )
 
 

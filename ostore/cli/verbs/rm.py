@@ -19,7 +19,12 @@ from ostore.cli.session import Session
     )
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="Remove that version for good.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Remove that version for good.",
+)
 @click.option(
     "-r", "--recursive", is_flag=True, help="Delete every name that begins with NAME."
 )

@@ -24,7 +24,12 @@ META = "x-ostore-meta-"
     epilog=examples("ostore stat trip/photo.raw", "ostore stat --version 2 a")
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @verb
 def command(session: Session, names: tuple[str, ...], version: int | None) -> None:
     """Show size, hash, time and kept headers of NAME."""
