@@ -13,6 +13,7 @@ from twisted.internet import task
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.backends.shards import disk as growing
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.store import ShardStore
@@ -211,6 +212,16 @@ class Crashes(Stories, SynchronousTestCase):
         """The power goes after any operation: no acknowledged shard is lost."""
         for name, story in STORIES.items():
             self.assertGreater(self.cut_everywhere(story, "cut_after"), 5, name)
+
+    def test_power_cut_past_the_page_cache(self) -> None:
+        """Nor is one lost whose pages went to the disk at once."""
+        self.patch(growing, "DIRECT_FROM", 1)
+        for name in ("commit", "commit again", "commit upon a bad one"):
+            for where in ("cut_before", "cut_after"):
+                self.cut_everywhere(STORIES[name], where)
+        disk, node = self.begun(STORIES["commit"])
+        done(sunk(node.store, NEW))
+        self.assertIn("direct", [each.name for each in disk.operations])
 
     def test_without_syncs(self) -> None:
         """With relaxed durability a power cut does lose shards: the test can tell."""

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from ostore.backends.shards.files import FileFacts, Files, ShortRead
+from ostore.backends.shards.files import PAGE, FileFacts, Files, ShortRead
 from ostore.erasure.geometry import Buffer
 from ostore.model.nodes import Space
 
@@ -77,6 +77,8 @@ class SimulatedDisk(Files):
         self.fault: Fault | None = None
         self.capacity = 1 << 40
         self.cached = True
+        self.knows_direct = True
+        self._direct: set[int] = set()
         self.dark = False
         self._now = now
         self._numbers = 1
@@ -235,6 +237,7 @@ class SimulatedDisk(Files):
 
     def close(self, fd: int) -> None:
         inode, _ = self._open.pop(fd, (None, ""))
+        self._direct.discard(fd)
         if inode is None:
             raise _error(errno.EBADF, str(fd))
         if inode.owner == fd:
@@ -243,6 +246,8 @@ class SimulatedDisk(Files):
     def pwrite(self, fd: int, parts: Sequence[Buffer], offset: int) -> int:
         inode = self._operate_on("pwrite", fd)
         data = b"".join(parts)
+        if fd in self._direct and (offset % PAGE or len(data) % PAGE):
+            raise _error(errno.EINVAL, "")
         grown = max(0, offset + len(data) - len(inode.data))
         if grown > self.space("/").free:
             raise _error(errno.ENOSPC, "")
@@ -250,6 +255,20 @@ class SimulatedDisk(Files):
         inode.pending.append((offset, data))
         inode.modified = self._now()
         return self._after(len(data))
+
+    def direct(self, fd: int, *, on: bool) -> bool:
+        self._operate_on("direct", fd)
+        self._direct.discard(fd)
+        if on and self.knows_direct:
+            self._direct.add(fd)
+        return self._after(self.knows_direct)
+
+    def pwrite_pages(self, fd: int, parts: Sequence[Buffer], offset: int) -> bytes:
+        data = b"".join(parts)
+        whole = len(data) - len(data) % PAGE
+        if whole:
+            self.pwrite(fd, [data[:whole]], offset)
+        return data[whole:]
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         inode = self._operate_on("pread", fd)

@@ -83,7 +83,7 @@ class Shelf:
             if end:
                 self.disk.files.preallocate(fd, offset, end - offset)
                 self.disk.files.write_behind(fd, 0, offset)
-            self.disk.files.pwrite(fd, parts, offset)
+            self.disk.append(fd, parts, offset)
 
     def finish(
         self, fd: int, upload: str, trailer: bytes, offset: int, naming: Naming
@@ -94,7 +94,8 @@ class Shelf:
         """
         self._in_time(naming)
         with self._at_root():
-            self.disk.files.pwrite(fd, [trailer], offset)
+            self.disk.append(fd, [trailer], offset)
+            self.disk.flush(fd)
             self.disk.files.truncate(fd, offset + len(trailer))
         discarded = self.name(fd, upload, naming)
         self.close(fd)
@@ -110,7 +111,7 @@ class Shelf:
             self.drop(upload)
             raise
         finally:
-            self.disk.files.close(fd)
+            self.disk.close(fd)
 
     def name(self, fd: int, upload: str, naming: Naming) -> int | None:
         """Make a complete temporary durable under its shard's name; it goes.
@@ -153,7 +154,7 @@ class Shelf:
     def close(self, fd: int) -> None:
         """Give up a descriptor."""
         with suppress(OSError):
-            self.disk.files.close(fd)
+            self.disk.close(fd)
 
     # What stands
 
