@@ -20,7 +20,7 @@ from ostore.cli.answer import CHUNK
 from ostore.cli.console import Bar
 from ostore.cli.failures import Damaged, Failure, Missing, Refused, Unreachable
 from ostore.cli.journal import Entry, Journal
-from ostore.cli.remote import OUTCOME_WAIT, Remote, Version, hash_of, target
+from ostore.cli.remote import OUTCOME_WAIT, Remote, Version, hash_of, target, version_of
 from ostore.cli.source import Changed, Source
 from ostore.model.digest import digest_header
 
@@ -85,7 +85,10 @@ class Uploads:
     def content(self, content: bytes, name: str, headers: Mapping[str, str]) -> Sent:
         """Send what is in memory. Raises Damaged, Unreachable, Refused."""
         hash = hashlib.sha256(content).hexdigest()
-        version = self._remote.put(name, headers, content, None, hash)
+        try:
+            version = self._remote.put(name, headers, content, None, hash)
+        except Refused as error:
+            raise _damaged(name, error) from error
         return Sent(checked(self._remote, name, version, hash), "put")
 
     def stream(
@@ -149,18 +152,21 @@ class Uploads:
         try:
             version = self._remote.put(name, headers, chunks, source.size, hash)
         except Refused as error:
-            if error.slug == "digest-mismatch":
-                source.check()
-                raise Damaged(
-                    f"{name}: damaged on the way; nothing was stored"
-                ) from error
+            source.check()
             if error.code != 400 or hash is not None:
-                raise
+                raise _damaged(name, error) from error
             # Perhaps a Digest is asked for before the first byte.
             return self._whole(source, name, headers, bar, source.hash())
         hash = hash or found
         assert hash is not None
         return Sent(checked(self._remote, name, version, hash), "put")
+
+
+def _damaged(name: str, error: Refused) -> Failure:
+    """What a refusal means where the bytes were right when they left."""
+    if error.slug == "digest-mismatch":
+        return Damaged(f"{name}: damaged on the way; nothing was stored")
+    return error
 
 
 def checked(remote: Remote, name: str, version: Version, hash: str) -> Version:
@@ -267,7 +273,7 @@ class _Resumable:
             # Perhaps it wants a Digest; else a plain PUT will do, or tell what is wrong.
             return self._begin(self._source.hash()) if hash is None else None
         if answer.code == 200:
-            return Sent(answer.json(), "instant")
+            return Sent(version_of(answer.json()), "instant")
         where = urlsplit(answer.header("Location") or "").path
         answer.read(CHUNK)
         if not where:
@@ -300,7 +306,7 @@ class _Resumable:
         except (Refused, Unreachable):
             return found
         if answer.code == 200:
-            self._known = answer.json()
+            self._known = version_of(answer.json())
         else:
             answer.read(CHUNK)
             self._drop(urlsplit(answer.header("Location") or "").path)
@@ -333,8 +339,8 @@ class _Resumable:
                     failed, reached = 0, self._held
                 failed += 1
                 code = error.code if isinstance(error, Refused) else None
-                if isinstance(error, Refused) and error.slug == "digest-mismatch":
-                    raise Damaged(f"{self._name}: damaged on the way") from error
+                if code == 400 and isinstance(error, Refused):
+                    raise _damaged(self._name, error) from error
                 if code not in (404, 416) or failed > self._client.backoff.attempts:
                     self._client.pause(failed, error)
                 settled = self._look(where)
@@ -372,8 +378,7 @@ class _Resumable:
         if answer.code == 202:
             answer.read(CHUNK)
             return self._outcome(where)
-        found: Version = answer.json()
-        return found
+        return version_of(answer.json())
 
     def _chunks(self, first: int, end: int) -> Iterator[memoryview]:
         self._bar.at(first)
@@ -391,12 +396,9 @@ class _Resumable:
             try:
                 answer = self._client.ask("PUT", where, head, accept=(200, 202))
             except Refused as error:
-                if error.slug == "digest-mismatch":
-                    raise Damaged(f"{self._name}: damaged on the way") from error
-                raise
+                raise _damaged(self._name, error) from error
             if answer.code == 200:
-                found: Version = answer.json()
-                return found
+                return version_of(answer.json())
             answer.read(CHUNK)
             waited += self._client.rest(0.5)
             if waited > OUTCOME_WAIT:
