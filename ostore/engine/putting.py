@@ -11,6 +11,7 @@ from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
 from ostore.engine.turns import Turns
 from ostore.interfaces import IMetadataStore
+from ostore.model.census import Standing
 from ostore.model.conditions import WriteCondition
 from ostore.model.encodings import may_shrink
 from ostore.model.errors import (
@@ -101,25 +102,33 @@ class Put:
         house = self._house
         begun = house.writing.clock.monotonic()
         await self._intake.store(hash, layout)
-        slow = house.writing.clock.monotonic() - begun > house.writing.coding.grace / 4
+        slow = self._slow(begun)
         missing = self._facts.missing(layout)
         if slow:
             present = await self._renewed(hash, layout)
             missing = tuple(i for i in range(layout.shards) if i not in present)
         version = await self._record(hash, layout, missing)
-        if slow:
+        if slow or self._slow(begun):
             await self._renewed(hash, layout, version)
         else:
             house.writing.cluster.places.learn(hash, layout, self._intake.placed)
         return version
 
+    def _slow(self, begun: float) -> bool:
+        """Whether what was named since then may be taken for an orphan soon."""
+        writing = self._house.writing
+        return writing.clock.monotonic() - begun > writing.coding.grace / 4
+
     async def _renewed(
         self, hash: str, layout: Layout, version: Version | None = None
     ) -> Mapping[int, str]:
-        """The commits took so long that an orphan hunter may have met them."""
+        """It took so long that the shards may have been collected: all nodes are asked.
+
+        Whatever lies in garbage comes back.
+        """
         house = self._house
-        standing = (await house.writing.cluster.locate(hash)).standing(layout.id)
-        present = {} if standing is None else await house.renewing.renew(hash, standing)
+        live = tuple(member.beat.node for member in house.writing.cluster.live())
+        present = await house.renewing.renew(hash, Standing(layout, {0: live}))
         if len(present) >= house.writing.coding.quorum:
             return present
         if version is not None and not await house.recording.take_back(version):

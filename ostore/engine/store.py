@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import attrs
 
 from ostore.engine.cluster import Cluster
+from ostore.engine.collecting import Collecting
 from ostore.engine.getting import ByteStream, Getting
 from ostore.engine.intake import Body
+from ostore.engine.jobbook import JobBook
 from ostore.engine.mending import Mending
 from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
@@ -70,6 +72,8 @@ class ObjectStore:
         getting: Getting,
         mending: Mending,
         repairs: Repairs,
+        jobs: JobBook,
+        hands: Collecting,
         brakes: Callable[[], list[str]],
         codec: str,
         version: str,
@@ -86,6 +90,8 @@ class ObjectStore:
         self._getting = getting
         self._mending = mending
         self._repairs = repairs
+        self.jobs = jobs
+        self._hands = hands
         self._brakes = brakes
         self._faults = faults
         self._codec = codec
@@ -259,7 +265,7 @@ class ObjectStore:
             ],
             "faults": self._faults(),
             "repairs": {"waiting": len(self._repairs), "worst": self._repairs.worst},
-            "jobs": {},
+            "jobs": self.jobs.shown(),
             "codec": self._codec,
             "version": self._version,
         }
@@ -272,6 +278,9 @@ class ObjectStore:
             "ostore_repairs_forgotten_total": self._repairs.forgotten,
             "ostore_shards_mended_total": self._mending.mended,
             "ostore_repairs_failed_total": self._mending.failed,
+            "ostore_job_failures_total": self.jobs.failures,
+            "ostore_collected_bytes_total": self._hands.moved_bytes,
+            "ostore_freed_bytes_total": self._hands.freed_bytes,
             "ostore_locates_total": self._cluster.locates,
             "ostore_bus_messages_dropped_total": self._cluster.dropped,
             "ostore_shards_given_up_total": self._putting.writing.given_up,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import attrs
 
@@ -151,17 +151,24 @@ class Nonces:
         return True
 
 
+class AnyHost:
+    """The names of a service that cannot know all of its own."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 class Guard:
     """Checks the signatures of the requests to one service.
 
-    `hosts` gives the names under which the service is reached. Dates before the
+    `hosts` gives the names under which the service is reached (see AnyHost). Dates before the
     second of its own start are refused: a restart forgets the nonces before it.
     """
 
     def __init__(
         self,
         secrets: Sequence[bytes],
-        hosts: Callable[[], Collection[str]],
+        hosts: Callable[[], Container[str]],
         wall: Callable[[], float],
         nonces: Nonces,
     ) -> None:

@@ -22,6 +22,7 @@ from ostore.service.facing import (
     coding_workers,
     open_sqlite,
     serve_api,
+    start_maintenance,
     start_repairs,
 )
 from ostore.service.failing import StartError
@@ -75,6 +76,7 @@ class ApiService(Member):
             self.clock,
             self.entropy,
             workers,
+            tell=nodes.adopt,
             belongs=joining.belongs,
             brakes=brakes,
         )
@@ -89,7 +91,8 @@ class ApiService(Member):
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
         if settings.repair:
             await start_repairs(self, engine)
-        serving = serve_api(self, engine, workers)
+        foreground = start_maintenance(self, engine, metadata)
+        serving = serve_api(self, engine, workers, foreground)
         await self._until_ready(engine)
         self.ready = True
         say(f"{self.role} ready on {serving.url}")

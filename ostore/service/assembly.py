@@ -8,8 +8,10 @@ import attrs
 
 from ostore import __version__
 from ostore.engine.cluster import Cluster
+from ostore.engine.collecting import Collecting, Tell
 from ostore.engine.getting import Getting
 from ostore.engine.intake import Coding, Writing
+from ostore.engine.jobbook import JobBook
 from ostore.engine.mending import Mending
 from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
@@ -21,6 +23,7 @@ from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
 from ostore.model.messages import Signer
 from ostore.model.nodes import Heartbeat
+from ostore.model.versions import ClusterFacts
 from ostore.service.failing import StartError
 from ostore.service.settings import Settings
 from ostore.streaming.budget import Budget
@@ -29,6 +32,14 @@ from ostore.streaming.pools import Workers
 
 CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
+
+
+JOBS = ("retention", "orphans", "garbage")
+"""The names of the maintenance jobs."""
+
+
+async def tell_nobody(_: str, __: ClusterFacts) -> None:
+    """Where nodes learn of an epoch from the orders that bear it."""
 
 
 @attrs.frozen
@@ -40,6 +51,8 @@ class Engine:
     mending: Mending
     repairs: Repairs
     store: ObjectStore
+    hands: Collecting
+    jobs: JobBook
 
 
 def assemble(
@@ -52,6 +65,7 @@ def assemble(
     entropy: Callable[[int], bytes],
     workers: Workers,
     *,
+    tell: Tell = tell_nobody,
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
     brakes: Callable[[], list[str]] = list,
@@ -106,6 +120,8 @@ def assemble(
         entropy,
         rebuild_delay=settings.rebuild_delay,
     )
+    hands = Collecting(cluster, nodes, metadata, clock, tell)
+    jobs = JobBook(metadata, clock, entropy, JOBS)
     store = ObjectStore(
         cluster,
         nodes,
@@ -115,12 +131,14 @@ def assemble(
         getting,
         mending,
         repairs,
+        jobs,
+        hands,
         brakes,
         codecs.name,
         __version__,
         faults,
     )
-    return Engine(cluster, putting, mending, repairs, store)
+    return Engine(cluster, putting, mending, repairs, store, hands, jobs)
 
 
 def codecs_named(provider: str) -> Codecs:

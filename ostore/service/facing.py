@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import ThreadWriter
+from ostore.interfaces import IMetadataStore
+from ostore.maintenance.course import Job
+from ostore.maintenance.garbage import Garbage
+from ostore.maintenance.orphans import Orphans
+from ostore.maintenance.pace import Foreground, Pace
+from ostore.maintenance.retention import Retention
+from ostore.maintenance.runner import Runner
+from ostore.model.signing import AnyHost, Guard, Nonces
 from ostore.service.assembly import Engine
 from ostore.service.process import Process
 from ostore.service.serving import Serving
+from ostore.service.settings import Settings
 from ostore.streaming.pools import ThreadWorkers, Workers
+from ostore.web.api.jobs import Administration
 from ostore.web.api.root import Api
 
 READ_THREADS = 2
 """Threads for pages of metadata."""
 CODING_THREADS = 2
 """Threads that compress."""
+TURN = 0.5
+"""Seconds between two looks at which maintenance job is due."""
+RATES = 4000.0, 500.0
+"""Steps of maintenance a second: with nobody there, and beside requests."""
 MARKS = 60.0
 """Seconds between two looks at what the metadata calls degraded."""
 
@@ -50,13 +66,51 @@ def coding_workers(process: Process) -> Workers:
     return workers
 
 
-def serve_api(process: Process, engine: Engine, workers: Workers) -> Serving:
+def jobs_of(
+    settings: Settings, engine: Engine, metadata: IMetadataStore
+) -> Sequence[Job]:
+    """All maintenance jobs."""
+    every = settings.maintenance_interval
+    return (
+        Retention(metadata, settings.keep_versions, every),
+        Orphans(engine.hands, settings.orphan_grace, every),
+        Garbage(engine.hands, settings.garbage_expiry, every),
+    )
+
+
+def start_maintenance(
+    process: Process, engine: Engine, metadata: IMetadataStore
+) -> Foreground:
+    """Run the jobs, or what is asked for of them; gives what watches requests."""
+    settings, clock = process.settings, process.clock
+    foreground = Foreground(clock)
+    runner = Runner(
+        jobs_of(settings, engine, metadata),
+        engine.jobs,
+        engine.hands,
+        metadata,
+        Pace(clock, foreground, *RATES),
+        clock,
+        process.entropy,
+        planned=settings.repair,
+    )
+    process.undo(runner.stop)
+    process.repeat(TURN, runner.turn, "maintenance").now()
+    return foreground
+
+
+def serve_api(
+    process: Process, engine: Engine, workers: Workers, foreground: Foreground
+) -> Serving:
     """The api on its port."""
+    guard = Guard(process.keys, AnyHost, process.clock.wall, Nonces())
     api = Api(
         engine.store,
         process.clock,
         process.access_log(),
         workers,
+        admin=Administration(guard, process.clock.wall),
+        took=foreground.took,
         require_digest=process.settings.require_digest,
     )
     serving = Serving(

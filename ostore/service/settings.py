@@ -182,6 +182,27 @@ SETTINGS = (
         "shards that no version names are left alone so long",
     ),
     Setting(
+        "keep-versions",
+        ENGINE,
+        kinds.Count(0, 1_000_000),
+        "5",
+        "so many versions of a name are kept, markers counted; 0 keeps all",
+    ),
+    Setting(
+        "garbage-expiry",
+        ENGINE,
+        kinds.Duration("1s", "365d"),
+        "7d",
+        "what was moved to garbage is removed for good after this time",
+    ),
+    Setting(
+        "maintenance-interval",
+        ENGINE,
+        kinds.Duration("1s", "365d"),
+        "1h",
+        "how often old versions, orphans and garbage are looked for",
+    ),
+    Setting(
         "rebuild-delay",
         ENGINE,
         kinds.Duration("0s", "365d"),
@@ -193,7 +214,7 @@ SETTINGS = (
         ENGINE,
         kinds.Switch(),
         "on",
-        "off: nothing is repaired by itself",
+        "off: nothing is repaired, moved or removed by itself",
     ),
     Setting(
         "metadata",
@@ -363,6 +384,9 @@ class Settings:
     node_timeout: float = 0.0
     locate_timeout: float = 0.0
     orphan_grace: float = 0.0
+    keep_versions: int = 0
+    garbage_expiry: float = 0.0
+    maintenance_interval: float = 0.0
     rebuild_delay: float = 0.0
     repair: bool = True
     metadata: str | None = None

@@ -23,6 +23,7 @@ from ostore.service.facing import (
     coding_workers,
     open_sqlite,
     serve_api,
+    start_maintenance,
     start_repairs,
 )
 from ostore.service.failing import StartError
@@ -62,6 +63,11 @@ class Standalone(Process):
         metadata = await self._metadata(members)
         serving = await self._join(metadata, members)
         ours, workers = bus.member(), coding_workers(self)
+        by_id = {member.node.node_id: member.node for member in serving}
+
+        async def tell(node: str, facts: ClusterFacts) -> None:
+            await by_id[node].adopt(facts.id, facts.epoch)
+
         engine = assemble(
             self.settings,
             ours,
@@ -71,6 +77,7 @@ class Standalone(Process):
             self.clock,
             self.entropy,
             workers,
+            tell=tell,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),
@@ -89,7 +96,8 @@ class Standalone(Process):
         self.undo(engine.putting.stop)
         if self.settings.repair:
             await start_repairs(self, engine)
-        site = serve_api(self, engine, workers)
+        foreground = start_maintenance(self, engine, metadata)
+        site = serve_api(self, engine, workers, foreground)
         self.port = site.port
         say(f"{self.role} ready on {site.url}")
 

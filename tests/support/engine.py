@@ -23,7 +23,7 @@ from ostore.backends.shards.node import ShardNode
 from ostore.engine.referring import PutRequest
 from ostore.model.errors import BusUnavailable, NodeUnreachable
 from ostore.model.messages import Signer
-from ostore.model.versions import Version
+from ostore.model.versions import ClusterFacts, Version
 from ostore.service.assembly import Engine, assemble
 from ostore.service.kinds import Address
 from ostore.service.member import DataMember
@@ -50,6 +50,9 @@ DEFAULTS: Mapping[str, Any] = {
     "node_timeout": 10.0,
     "locate_timeout": 1.0,
     "orphan_grace": 3600.0,
+    "keep_versions": 5,
+    "garbage_expiry": 60.0,
+    "maintenance_interval": 3600.0,
     "rebuild_delay": 600.0,
     "repair": True,
     "metadata": "",
@@ -315,6 +318,11 @@ class EngineCase(SynchronousTestCase):
         for number in range(1, nodes + 1):
             self.add_rig(number)
         entropy = Random(0).randbytes
+        by_id = {rig.id: rig.node for rig in self.rigs}
+
+        async def tell(node: str, facts: ClusterFacts) -> None:
+            await by_id[node].adopt(facts.id, facts.epoch)
+
         self.engine: Engine = assemble(
             self.settings,
             self.voice,
@@ -324,6 +332,7 @@ class EngineCase(SynchronousTestCase):
             self.clock,
             entropy,
             InlineWorkers(),
+            tell=tell,
             expected=frozenset(rig.id for rig in self.rigs),
         )
         self.risen = True

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
+from ostore.engine.jobbook import JobBook
 from ostore.engine.store import PutRequest
+from ostore.interfaces import IMetadataStore
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import Deleted, DigestMismatch, NotFound
-from ostore.model.versions import Page, Version
+from ostore.model.versions import Note, Page, Version
+from ostore.streaming.clock import Clock
 
 CREATED = 1_700_000_000_123
 """Milliseconds since 1970 of the first version; each later one adds a second."""
@@ -75,6 +82,32 @@ class FakeObject:
         return stream
 
 
+class FakeNotes:
+    """The part of a metadata store that keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Note] = {}
+
+    async def note(self, key: str) -> Note | None:
+        """The note, or None."""
+        return self.notes.get(key)
+
+    async def set_note(self, key: str, value: Mapping[str, Any], mark: str) -> bool:
+        """Replace the note that bears the mark."""
+        known = self.notes.get(key)
+        if mark != ("" if known is None else known.mark):
+            return False
+        self.notes[key] = Note(json.loads(json.dumps(value)), f"{mark}x")
+        return True
+
+
+def job_book() -> JobBook:
+    """A book of jobs that nobody runs."""
+    clock = Clock(cast("IReactorTime", None), time.monotonic, time.time)
+    notes = cast("IMetadataStore", FakeNotes())
+    return JobBook(notes, clock, os.urandom, ["orphans", "garbage"])
+
+
 @attrs.define(slots=False)
 class FakeStore:
     """Names and versions in a dict, contents by hash."""
@@ -97,6 +130,7 @@ class FakeStore:
     failed_bodies: list[Exception] = attrs.field(factory=list)
     moments: int = 0
     high: dict[str, int] = attrs.field(factory=dict)
+    jobs: JobBook = attrs.field(factory=job_book)
 
     async def put(self, request: PutRequest, body: Body) -> Version:
         """Store what `body` gives."""

@@ -17,6 +17,7 @@ ALLOWED = {
     "/versions/{name}": "GET, HEAD, OPTIONS",
     "/locate/{hash}": "GET, HEAD, OPTIONS",
     "/cluster": "GET, HEAD, OPTIONS",
+    "/cluster/jobs/{job}": "GET, HEAD, POST, OPTIONS",
     "/health/live": "GET, HEAD, OPTIONS",
     "/health/ready": "GET, HEAD, OPTIONS",
     "/metrics": "GET, HEAD, OPTIONS",
@@ -30,7 +31,9 @@ class RouteTests(Served):
         """OPTIONS is 204 with Allow on every target."""
         self.assertEqual(set(ROUTES), set(ALLOWED))
         for route, allow in ALLOWED.items():
-            answer = await self.ask("OPTIONS", route.format(name="a", hash="0" * 64))
+            answer = await self.ask(
+                "OPTIONS", route.format(name="a", hash="0" * 64, job="scrub")
+            )
             self.assertEqual((answer.status, answer.body), (204, b""), route)
             self.assertEqual(answer.get("allow"), allow)
             self.assertIsNone(answer.get("content-length"))
@@ -45,7 +48,7 @@ class RouteTests(Served):
     async def test_other_methods(self) -> None:
         """Every method that is not allowed is 405 with Allow."""
         for route, allow in ALLOWED.items():
-            target = route.format(name="a", hash="0" * 64)
+            target = route.format(name="a", hash="0" * 64, job="scrub")
             for method in ("PUT", "POST", "DELETE", "PATCH", "TRACE", "BREW"):
                 if method in allow or (route == "/objects/" and method != "PATCH"):
                     continue

@@ -40,6 +40,14 @@ def after_number(call: Call) -> int:
     return _number(call, "after", "the number of a version") or 0
 
 
+def switch(call: Call, name: str) -> bool:
+    """Whether it is 1; 0 is as good as none. Raises Malformed."""
+    value = _one(call, name) or "0"
+    if value not in ("0", "1"):
+        raise Malformed(f"{name} is 1, or left out")
+    return value == "1"
+
+
 def _number(call: Call, name: str, allowed: str) -> int | None:
     value = _one(call, name)
     if value is None:

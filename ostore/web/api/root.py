@@ -14,6 +14,7 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource, hide_after
 from ostore.web.api.cluster import ClusterView
+from ostore.web.api.jobs import Administration, JobResource
 from ostore.web.api.listing import Listing
 from ostore.web.api.locate import Locate
 from ostore.web.api.objects import ObjectResource
@@ -42,7 +43,12 @@ _NAMED: Final = {
     b"/objects/": "/objects/{name}",
     b"/versions/": "/versions/{name}",
     b"/locate/": "/locate/{hash}",
+    b"/cluster/jobs/": "/cluster/jobs/{job}",
 }
+
+OBJECTS = frozenset({"/objects/{name}", "/versions/{name}"})
+SMALL = 64 * 1024
+"""Requests to those of so few bytes tell whether the service is slow."""
 
 ROUTES = (*sorted(_FIXED - {SERVER}), *_NAMED.values())
 """Every target, as the documentation writes it."""
@@ -82,7 +88,9 @@ class Api:
     """The `handle` of an api service's StreamingSite: routes, counts, answers.
 
     Made once by the wiring. `log_line` gets one dict a request; `workers` do what
-    would hold up the reactor. With `require_digest` a PUT or POST without a Digest is refused.
+    would hold up the reactor; `took` is told how long small requests took. Without
+    `admin` nobody is let in for administration. With `require_digest` a PUT or POST
+    without a Digest is refused.
     """
 
     def __init__(
@@ -92,9 +100,13 @@ class Api:
         log_line: Callable[[dict[str, object]], None],
         workers: Workers,
         *,
+        admin: Administration | None = None,
+        took: Callable[[float], None] = lambda _: None,
         require_digest: bool = False,
     ) -> None:
         self._store = store
+        self._admin = admin
+        self._took = took
         self._workers = workers
         self._clock = clock
         self._require_digest = require_digest
@@ -118,11 +130,15 @@ class Api:
         try:
             await self._dispatch(request, reply)
         finally:
+            took = self._clock.monotonic() - began
+            label, _ = match(request.path)
+            if label in OBJECTS and request.body.received + reply.sent <= SMALL:
+                self._took(took)
             self._traffic.end(
                 request.method.decode("latin-1"),
-                match(request.path)[0],
+                label,
                 reply.status if reply.started else None,
-                self._clock.monotonic() - began,
+                took,
                 request.body.received,
                 reply.sent,
             )
@@ -144,6 +160,8 @@ class Api:
             return VersionsOfOne(self._store, object_name(rest))
         if label == "/locate/{hash}":
             return Locate(self._store, rest)
+        if label == "/cluster/jobs/{job}":
+            return JobResource(self._store, self._admin, rest)
         if label not in self._fixed:
             raise NotFound("there is nothing here; objects live under /objects/")
         return self._fixed[label]

@@ -1,0 +1,179 @@
+"""The hands of garbage collection: condemn, ask, move; ask, erase or restore."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from ostore.engine.cluster import Cluster
+from ostore.engine.walking import LAST, Walk
+from ostore.interfaces import IMetadataStore, INodes
+from ostore.model.braking import too_doubtful, whose_metadata
+from ostore.model.collecting import Held
+from ostore.model.errors import Refused, ShardError
+from ostore.model.layouts import ShardKey
+from ostore.model.versions import ClusterFacts
+from ostore.streaming.clock import Clock, TimedOut
+from ostore.streaming.tasks import gather
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+PATIENCE = 30.0
+"""Seconds that a node has for an order."""
+
+
+@attrs.frozen
+class Collected:
+    """What became of one content: shards moved or erased, kept, restored; bytes."""
+
+    gone: int = 0
+    kept: int = 0
+    restored: int = 0
+    bytes: int = 0
+
+
+Tell = Callable[[str, ClusterFacts], Awaitable[None]]
+"""Tells a node the cluster's epoch."""
+
+
+class Collecting:
+    """Carries out what was decided, and asks again before each step.
+
+    One for an engine. The metadata has the last word at the moment of a move. A PUT
+    that relies on shards renews them before it writes its version and once more behind
+    it, and a renewal clears the condemnation or brings back what was moved: so one of
+    the two sees the other.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: INodes,
+        metadata: IMetadataStore,
+        clock: Clock,
+        tell: Tell,
+    ) -> None:
+        self._cluster = cluster
+        self._nodes = nodes
+        self._metadata = metadata
+        self._clock = clock
+        self._tell = tell
+        self.moved_bytes = 0
+        self.freed_bytes = 0
+
+    async def brakes(self, *, whose: bool = False) -> list[str]:
+        """Why nothing may be removed now; empty when it may.
+
+        With `whose` only: is this the cluster's own metadata, and no older copy of it?
+        Raises MetadataUnavailable.
+        """
+        if not self._cluster.settled:
+            return ["nodes: not all had the time to speak"]
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        beats = [
+            (member.beat, now - member.heard)
+            for member in self._cluster.members.live(now)
+        ]
+        # The metadata is read later: an epoch grows there first.
+        found = whose_metadata(await self._metadata.cluster(), beats)
+        return found if whose else [*found, *too_doubtful(beats, wall)]
+
+    async def announce(self, epoch: int) -> None:
+        """Let every live node know that epoch, as far as they can be told.
+
+        An older copy of the metadata is known by nodes that have seen a higher one.
+        """
+        known = await self._metadata.cluster()
+        if known is not None and known.epoch >= epoch:
+            live = [member.beat.node for member in self._cluster.live()]
+            await self._at_nodes(live, lambda node: self._tell(node, known))
+
+    def walk(self, after: str = "", until: str = LAST) -> Walk:
+        """Over everything that live nodes hold and versions refer to."""
+        stores = {
+            member.beat.node: self._nodes.store(member.beat.node)
+            for member in self._cluster.live()
+        }
+        return Walk(stores, self._metadata, self._clock, after, until)
+
+    async def collect(
+        self, hash: str, shards: Sequence[Held], age: float, epoch: int
+    ) -> Collected:
+        """Move a content that nobody refers to into garbage, shard by shard.
+
+        What is younger than `age` by now, renewed meanwhile or out of reach stays.
+        Raises MetadataUnavailable, and nothing is moved then.
+        """
+
+        async def condemn(held: Held) -> str:
+            node, facts = held
+            return await self._nodes.store(node).condemn(facts.key, age, epoch)
+
+        tokens = await self._at_nodes(shards, condemn)
+        if not any(tokens) or await self._metadata.content(hash) is not None:
+            return Collected(kept=len(shards))  # a token that is not used is harmless
+
+        async def discard(order: tuple[Held, str]) -> bool:
+            (node, facts), token = order
+            return await self._nodes.store(node).discard(facts.key, token, epoch)
+
+        orders = [(s, t) for s, t in zip(shards, tokens, strict=True) if t]
+        moved = await self._at_nodes(orders, discard)
+        sizes = [
+            order[0][1].bytes for order, gone in zip(orders, moved, strict=True) if gone
+        ]
+        self.moved_bytes += sum(sizes)
+        return Collected(len(sizes), len(shards) - len(sizes), 0, sum(sizes))
+
+    async def expire(
+        self, hash: str, shards: Sequence[Held], age: float, epoch: int
+    ) -> Collected:
+        """Remove what lay in garbage for `age` seconds, or bring it back.
+
+        It comes back when a version refers to the content and not all of its shards
+        stand. Raises MetadataUnavailable, and nothing is touched then.
+        """
+        if await self._metadata.content(hash) is not None:
+            census = await self._cluster.survey(hash)
+            if not census.certain:
+                return Collected(kept=len(shards))
+            if not any(len(s.spread) == s.layout.shards for s in census.standings()):
+                return await self._restore(hash, shards)
+
+        async def erase(order: tuple[str, ShardKey]) -> int:
+            node, key = order
+            return await self._nodes.store(node).erase(key, age, epoch)
+
+        orders = list(dict.fromkeys((node, facts.key) for node, facts in shards))
+        freed = [size or 0 for size in await self._at_nodes(orders, erase)]
+        self.freed_bytes += sum(freed)
+        gone = sum(size > 0 for size in freed)
+        return Collected(gone, len(orders) - gone, 0, sum(freed))
+
+    async def _restore(self, hash: str, shards: Sequence[Held]) -> Collected:
+        async def restore(node: str) -> bool:
+            return bool((await self._nodes.store(node).restore(hash)).shards)
+
+        back = await self._at_nodes(sorted({node for node, _ in shards}), restore)
+        restored = sum(bool(each) for each in back)
+        return Collected(0, len(shards) - restored, restored)
+
+    async def _at_nodes(
+        self, orders: Sequence[T], work: Callable[[T], Awaitable[R]]
+    ) -> list[R | None]:
+        """What each order gives, None for one that a node could not or would not do."""
+        outcomes = await gather(
+            self._clock.within(PATIENCE, work(order)) for order in orders
+        )
+        given: list[R | None] = []
+        for outcome in outcomes:
+            if isinstance(outcome, ShardError | Refused | TimedOut):
+                given.append(None)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                given.append(outcome)
+        return given

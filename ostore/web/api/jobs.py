@@ -1,0 +1,70 @@
+"""`/cluster/jobs/…`: maintenance asked for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ostore.engine.store import ObjectStore
+from ostore.model.signing import Guard, Unsigned, WrongTime
+from ostore.streaming.problem import Problem
+from ostore.streaming.resource import Call, Resource
+from ostore.web.api import parameters
+from ostore.web.api.answers import send_json
+
+_CHALLENGE = {"WWW-Authenticate": "OSTORE1"}
+
+
+class Administration:
+    """Lets in only requests that are signed with the cluster secret.
+
+    Made once by the wiring. Whatever Host was signed is right: an api service has as
+    many names as people give it.
+    """
+
+    def __init__(self, guard: Guard, wall: Callable[[], float]) -> None:
+        self._guard = guard
+        self._wall = wall
+
+    def check(self, call: Call) -> None:
+        """Raises Problem 401."""
+        target = call.request.uri.decode("utf-8", "surrogateescape")
+        try:
+            self._guard.check(call.method, target, call.header)
+        except WrongTime as error:
+            told = {**_CHALLENGE, "X-Ostore-Now": f"{self._wall():.3f}"}
+            raise Problem(401, str(error), slug="wrong-time", headers=told) from None
+        except Unsigned as error:
+            raise Problem(
+                401, str(error), slug="unsigned", headers=_CHALLENGE
+            ) from None
+
+
+class JobResource(Resource):
+    """POST with a job's name begins a run, GET with a run's id shows it."""
+
+    allowed = ("GET", "HEAD", "POST")
+
+    def __init__(
+        self, store: ObjectStore, admin: Administration | None, name: bytes
+    ) -> None:
+        self._store = store
+        self._admin = admin
+        self._name = name.decode("latin-1")
+
+    async def get(self, call: Call) -> None:
+        """The run. Raises NotFound."""
+        run = await self._store.jobs.find(self._name)
+        send_json(call.reply, 200, run.shown())
+
+    async def post(self, call: Call) -> None:
+        """202 with the new run. Raises Problem 401, NotFound, Refused."""
+        if self._admin is None:
+            raise Problem(401, "nobody is let in here", slug="unsigned")
+        self._admin.check(call)
+        run = await self._store.jobs.ask(
+            self._name,
+            dry_run=parameters.switch(call, "dry_run"),
+            force=parameters.switch(call, "force"),
+        )
+        where = {"Location": f"/cluster/jobs/{run.id}"}
+        send_json(call.reply, 202, run.shown(), where)
