@@ -270,8 +270,10 @@ class _Resumable:
         except Refused as error:
             if error.code not in (400, 405, 501):
                 raise
-            # Perhaps it wants a Digest; else a plain PUT will do, or tell what is wrong.
-            return self._begin(self._source.hash()) if hash is None else None
+            if hash is None and "Digest" in str(error):
+                return self._begin(self._source.hash())
+            # It takes none: a plain PUT will do, or tell what is wrong.
+            return None
         if answer.code == 200:
             return Sent(version_of(answer.json()), "instant")
         where = urlsplit(answer.header("Location") or "").path
