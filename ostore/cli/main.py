@@ -22,6 +22,7 @@ from ostore.cli.console import shown
 from ostore.cli.failures import Failure
 from ostore.cli.options import COMMON_KEYS, common, examples
 from ostore.cli.session import World
+from ostore.cli.settings import TRACEBACK
 
 VERBS = (
     "put",
@@ -37,10 +38,10 @@ VERBS = (
     "pack",
     "find",
     "du",
+    "admin",
     "completion",
     "manual",
 )
-TRACEBACK = "OSTORE_TRACEBACK"
 
 
 class Verbs(click.Group):

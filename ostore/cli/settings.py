@@ -35,7 +35,8 @@ ENVIRONMENT = {
     "cluster-secret-file": "OSTORE_CLUSTER_SECRET_FILE",
 }
 PROFILE, SECRET, TOKEN = "OSTORE_PROFILE", "OSTORE_CLUSTER_SECRET", "OSTORE_TOKEN"
-VARIABLES = frozenset({*ENVIRONMENT.values(), PROFILE, SECRET, TOKEN})
+TRACEBACK = "OSTORE_TRACEBACK"
+VARIABLES = frozenset({*ENVIRONMENT.values(), PROFILE, SECRET, TOKEN, TRACEBACK})
 """Every variable of the environment that the command reads, but for XDG's."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 

@@ -127,7 +127,7 @@ class LyingTestCase(CommandTestCase):
                     self.wfile.write(said.body)
                     self.close_connection = True
                     return
-                self.send_response(said.code)
+                self.send_response_only(said.code)
                 headers = {"Content-Length": str(len(said.body)), **said.headers}
                 for name, value in headers.items():
                     self.send_header(name, value)

@@ -119,14 +119,23 @@ class CommandTestCase(SynchronousTestCase):
         return sorted(path.name for path in self.folder.rglob(".ostore-*"))
 
 
-@functools.cache
 def shared() -> int:
     """The port of one real standalone, which lives as long as this process."""
+    return _shared()[0]
+
+
+def shared_secret() -> Path:
+    """Its cluster secret."""
+    return _shared()[1] / "secret"
+
+
+@functools.cache
+def _shared() -> tuple[int, Path]:
     root = Path(tempfile.mkdtemp(prefix="ostore-cli-service-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     service = serve(root / "data")
     atexit.register(service.close)
-    return service.ready()
+    return service.ready(), root / "data"
 
 
 class ServiceTestCase(CommandTestCase):

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SkipTest
 
 from ostore.cli.main import ostore
 from ostore.cli.manual import pages
-from ostore.cli.settings import resolve
+from ostore.cli.settings import VARIABLES, resolve
+from ostore.service import config
 from tests.cli.support import CommandTestCase, ServiceTestCase, shared
 from tests.cli.test_docs import commands
 from tests.support.child import CHECKOUT, environment
@@ -102,7 +103,7 @@ class HelpTests(CommandTestCase):
 class SettingTests(CommandTestCase):
     """Option, environment, profile, default."""
 
-    def config(self, text: str) -> None:
+    def profiles(self, text: str) -> None:
         """Write the file of profiles."""
         self.file("home/config/ostore/config.toml", text.encode())
 
@@ -110,7 +111,7 @@ class SettingTests(CommandTestCase):
         """An option goes before the environment, that before the profile."""
         bare = {key: v for key, v in self.environ.items() if key != "OSTORE_ENDPOINT"}
         self.assertEqual(str(resolve({}, bare).endpoint), "http://127.0.0.1:8080")
-        self.config(PROFILES)
+        self.profiles(PROFILES)
         self.assertEqual(str(resolve({}, bare).endpoint), "http://home.example:81")
         named = resolve({"profile": "work"}, bare)
         self.assertEqual(str(named.endpoint), "https://work.example")
@@ -133,7 +134,7 @@ class SettingTests(CommandTestCase):
             ("profile = 'x'\nprofiles = 3", "no profile"),
             ("not toml", "cannot be used"),
         ):
-            self.config(text)
+            self.profiles(text)
             result = self.ostore("ls")
             self.assertEqual(result.status, 2, text)
             self.assertIn(said, result.err)
@@ -161,6 +162,11 @@ class SettingTests(CommandTestCase):
             self.file("token", text)
             result = self.ostore("ls", "--token-file", "token", "--retries=0")
             self.assertEqual(result.status, 2, text)
+
+    def test_services_take_no_notice(self) -> None:
+        """A service starts in a shell that has the command's variables set."""
+        environ = dict.fromkeys(VARIABLES - {"OSTORE_CLUSTER_SECRET_FILE"}, "x")
+        self.assertEqual(config.resolve("standalone", {}, environ).nodes, 6)
 
     def test_no_option_takes_a_secret(self) -> None:
         """No option of any command takes a secret itself."""
