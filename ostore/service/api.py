@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -20,6 +21,7 @@ from ostore.service.assembly import Engine, assemble
 from ostore.service.cluster import Member
 from ostore.service.facing import (
     coding_workers,
+    make_api,
     open_sqlite,
     serve_api,
     start_maintenance,
@@ -27,8 +29,11 @@ from ostore.service.facing import (
 )
 from ostore.service.failing import StartError
 from ostore.service.options import ApiOptions, RoleOptions
+from ostore.service.process import Process
 from ostore.service.secret import read
 from ostore.service.serving import say
+from ostore.service.workers.supervisor import Supervisor
+from ostore.web.api.root import Api
 
 LOOK = 1.0
 """Seconds between two looks at which nodes belong to the cluster, at most."""
@@ -46,6 +51,17 @@ class ApiService(Member):
     """
 
     role = "ostore-api"
+    listening: int | None = None
+    """The descriptor of a socket that listens already."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.api: Api | None = None
+        """The face, from when it is there."""
+
+    async def page(self, own: bytes) -> bytes:
+        """What /metrics shows, made of what this process counts."""
+        return own
 
     async def rise(self) -> None:
         """Connect everything; nothing here waits for a server to be there."""
@@ -92,10 +108,15 @@ class ApiService(Member):
         if settings.repair:
             await start_repairs(self, engine)
         foreground = start_maintenance(self, engine, metadata)
-        serving = serve_api(self, engine, workers, foreground)
+        self.api = make_api(self, engine, workers, foreground, self.page)
+        serving = serve_api(self, self.api, self.listening)
         await self._until_ready(engine)
         self.ready = True
-        say(f"{self.role} ready on {serving.url}")
+        self.announce(serving.url)
+
+    def announce(self, url: str) -> None:
+        """Say that it is ready."""
+        say(f"{self.role} ready on {url}")
 
     def _members(self) -> Members:
         return self._engine.cluster.members
@@ -170,9 +191,10 @@ class ApiService(Member):
             await self.clock.sleep(READY)
 
 
-def makeService(options: RoleOptions) -> ApiService:
+def makeService(options: RoleOptions) -> Process:
     """The service that the options describe. Raises StartError."""
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd till now
 
     settings = options.settings
-    return ApiService(settings, read(settings.cluster_secret_file), reactor)
+    kind = ApiService if settings.workers == 1 else Supervisor
+    return kind(settings, read(settings.cluster_secret_file), reactor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import ThreadWriter
@@ -99,12 +99,16 @@ def start_maintenance(
     return foreground
 
 
-def serve_api(
-    process: Process, engine: Engine, workers: Workers, foreground: Foreground
-) -> Serving:
-    """The api on its port."""
+def make_api(
+    process: Process,
+    engine: Engine,
+    workers: Workers,
+    foreground: Foreground,
+    page: Callable[[bytes], Awaitable[bytes]] | None = None,
+) -> Api:
+    """The api; `page` makes of what this process counts what /metrics shows."""
     guard = Guard(process.keys, AnyHost, process.clock.wall, Nonces())
-    api = Api(
+    return Api(
         engine.store,
         process.clock,
         process.access_log(),
@@ -112,7 +116,12 @@ def serve_api(
         admin=Administration(guard, process.clock.wall),
         took=foreground.took,
         require_digest=process.settings.require_digest,
+        page=page,
     )
+
+
+def serve_api(process: Process, api: Api, listening: int | None = None) -> Serving:
+    """The api on its port, or on a socket that listens already."""
     serving = Serving(
         process.reactor,
         process.settings.listen,
@@ -121,6 +130,7 @@ def serve_api(
         process.entropy,
         process.settings,
         process.certificates.server(mutual=False),
+        listening,
     )
     process.undo(serving.stop)
     return serving

@@ -231,6 +231,13 @@ SETTINGS = (
         "where versions are kept; sqlite:PATH is for one api service alone",
     ),
     Setting(
+        "workers",
+        API,
+        kinds.Count(1, 64),
+        "1",
+        "processes that share the port; each has its own limits of connections",
+    ),
+    Setting(
         "compression",
         ENGINE,
         kinds.Choice(("zstd", "none")),
@@ -395,6 +402,7 @@ class Settings:
     require_digest: bool = False
     min_progress: int = 1
     max_connections_per_address: int | None = None
+    workers: int = 1
     # the cluster's
     rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)
     es_server: tuple[str, ...] = attrs.field(default=(), repr=False)

@@ -21,6 +21,7 @@ from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import assemble
 from ostore.service.facing import (
     coding_workers,
+    make_api,
     open_sqlite,
     serve_api,
     start_maintenance,
@@ -97,7 +98,7 @@ class Standalone(Process):
         if self.settings.repair:
             await start_repairs(self, engine)
         foreground = start_maintenance(self, engine, metadata)
-        site = serve_api(self, engine, workers, foreground)
+        site = serve_api(self, make_api(self, engine, workers, foreground))
         self.port = site.port
         say(f"{self.role} ready on {site.url}")
 

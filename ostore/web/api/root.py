@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ostore.engine.store import ObjectStore
@@ -88,9 +88,9 @@ class Api:
     """The `handle` of an api service's StreamingSite: routes, counts, answers.
 
     Made once by the wiring. `log_line` gets one dict a request; `workers` do what
-    would hold up the reactor; `took` is told how long small requests took. Without
-    `admin` nobody is let in for administration. With `require_digest` a PUT or POST
-    without a Digest is refused.
+    would hold up the reactor; `took` is told how long small requests took; `page` makes
+    /metrics of our own part of it. Without `admin` nobody is let in for administration.
+    With `require_digest` a PUT or POST without a Digest is refused.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Api:
         admin: Administration | None = None,
         took: Callable[[float], None] = lambda _: None,
         require_digest: bool = False,
+        page: Callable[[bytes], Awaitable[bytes]] | None = None,
     ) -> None:
         self._store = store
         self._admin = admin
@@ -118,10 +119,14 @@ class Api:
             "/cluster": ClusterView(store),
             "/health/live": Live(),
             "/health/ready": Ready(store.reasons),
-            "/metrics": Metrics(self._traffic),
+            "/metrics": Metrics(self._traffic, page),
         }
         redact = hide_after("/temp/")
         self._dispatch = Dispatcher(self._route, clock, log_line, redact)
+
+    def metrics(self) -> bytes:
+        """What this process counts."""
+        return self._traffic.text()
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
         """Answer one request."""
