@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -227,6 +227,14 @@ class Getting:
         for standing in census.standings()[:1]:
             if standing.readable:
                 self._note(hash, census, standing)
+
+    async def rotten(self, hash: str, layout: str) -> Mapping[int, str]:
+        """Where bad shards of a layout lie: index -> node."""
+        return {
+            facts.index: node
+            for node, facts in await self._salvaging.held(hash)
+            if facts.layout.id == layout and facts.state == "bad"
+        }
 
     def reader(self, hash: str, standing: Standing) -> StripeReader:
         """A reader of one layout of a content."""

@@ -113,6 +113,8 @@ class Mending:
             return True
         census = await self._cluster.survey(repair.hash)
         standing = census.standing(repair.layout.id)
+        if standing is not None and standing.missing:
+            await self._find_homes(repair)
         todo = self._plan(repair, census, standing)
         if todo.hopeless:
             return await self._rescue(repair, census)
@@ -127,6 +129,12 @@ class Mending:
         if todo.whole and repair.marks:
             await self._metadata.clear_degraded(sorted(repair.marks))
         return todo.whole
+
+    async def _find_homes(self, repair: Repair) -> None:
+        """A rotten shard is mended where it lies, so that the good one replaces it."""
+        bad = await self._getting.rotten(repair.hash, repair.layout.id)
+        for index, node in bad.items():
+            repair.spots[index] = repair.spots.get(index) or node
 
     def _plan(self, repair: Repair, census: Census, standing: Standing | None) -> Plan:
         quiet = self._cluster.quiet_since()

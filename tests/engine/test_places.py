@@ -160,6 +160,35 @@ class GetTests(RememberedCase):
         self.pass_(PAUSE)
         self.assertEqual(self.queued(SMALL), {4})
 
+    def test_silent_nodes_are_asked_again(self) -> None:
+        """What is missing is noticed though nodes let the first looks pass."""
+        self.rise_with()
+        self.lose(SMALL, 4, 5)
+        silent = [self.rigs[number] for number in range(6) if self.lacks(number)]
+        for rig in silent:
+            rig.rules["find"] = hangs
+        self.assertEqual(self.run_(self.get("small"), 0), SMALL)
+        self.pass_(2.5)
+        self.assertEqual(self.queued(SMALL), set())
+        for rig in silent:
+            rig.come_back()
+        self.pass_(3)
+        self.assertEqual(self.queued(SMALL), {4, 5})
+
+    def test_mute_nodes_are_given_up(self) -> None:
+        """Nodes that never answer are asked so often, and no more."""
+        self.rise_with()
+        self.no_locates()
+        self.run_(self.get("small"), 0)
+        self.pass_(60)
+        before = self.engine.cluster.locates
+        self.pass_(60)
+        self.assertEqual(self.engine.cluster.locates, before)
+
+    def lacks(self, number: int) -> bool:
+        """Whether that node holds nothing of SMALL."""
+        return not self.rigs[number].shards(sha256(SMALL))
+
     def test_mended(self) -> None:
         """What a read from memory found missing is put back, and remembered again."""
         self.rise_with(mending=True)
