@@ -30,6 +30,8 @@ MAX_PROBLEM = 64 << 10
 CONNECT, IDLE = 10.0, 65.0
 """Seconds to connect; seconds a server may say and take nothing."""
 AGENT = f"ostore/{__version__}"
+BUSY = "upload-busy"
+"""The problem type of the one 409 that passes: the writer before us is not gone yet."""
 
 Body = bytes | Callable[[], Iterable[bytes | memoryview]]
 """Bytes, or what begins them anew for each attempt."""
@@ -115,6 +117,8 @@ class Client:
         """Wait before the next attempt, or raise the error when there is none."""
         asked = error.wait if isinstance(error, Refused) else None
         passing = not isinstance(error, Refused) or error.code in RETRIED
+        if isinstance(error, Refused) and error.code == 409:
+            passing = error.slug == BUSY
         passing = passing and not self._stopped
         wait = self.backoff.wait(failed, asked, self._chance) if passing else None
         if wait is None or not isinstance(error, Refused | Unreachable):

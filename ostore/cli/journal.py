@@ -61,7 +61,9 @@ class Journal:
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > FORGOTTEN_AFTER:
-                    path.unlink()
+                    with path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
 
 
 class Entry:

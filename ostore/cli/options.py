@@ -172,13 +172,6 @@ transfer_options = (
         help="Files above this size are sent resumably.",
     ),
     click.option(
-        "--piece",
-        type=SIZE,
-        default="64MiB",
-        show_default=True,
-        help="Size of a piece of a large file.",
-    ),
-    click.option(
         "--jobs",
         type=click.IntRange(1, 64),
         metavar="N",
@@ -195,4 +188,20 @@ transfer_options = (
         help="Pieces of one file at once.",
     ),
 )
-THRESHOLD, PIECE, JOBS, RANGES = transfer_options
+THRESHOLD, JOBS, RANGES = transfer_options
+
+
+def piece_option(default: int, text: str) -> Callable[[F], F]:
+    """`--piece`, whose default differs between sending and receiving."""
+    return click.option(
+        "--piece",
+        type=SIZE,
+        default=f"{default >> 20}MiB",
+        show_default=True,
+        help=text,
+    )
+
+
+PIECE_SENT, PIECE_GOT = 256 << 20, 16 << 20
+PIECE = piece_option(PIECE_SENT, "Send a large file in pieces of this size.")
+PIECE_TO_GET = piece_option(PIECE_GOT, "Get a large object in pieces of this size.")

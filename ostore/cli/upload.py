@@ -42,6 +42,10 @@ class Limits:
     instant: bool = True
 
 
+WORTH_ASKING = 32 << 20
+"""Bytes left to send above which it is asked whether the service has them already."""
+
+
 class _Known(Exception):
     """The service has the content; the rest need not be sent."""
 
@@ -215,12 +219,14 @@ class _Resumable:
 
     def run(self, hash: str | None) -> Sent | None:
         """Send the file; None when the service takes no resumable uploads."""
-        where = self._go_on()
+        where = self._fitting()
         if where is not None:
             try:
-                return self._to(where, hash)
-            except Missing:
-                # It expired, or was finished and forgotten: begin anew.
+                return self._go_on(where, hash)
+            except Refused as error:
+                if error.code not in (403, 404):
+                    raise
+                # It expired, or is of another service: begin anew.
                 self._stop = False
         begun = self._begin(hash)
         return self._to(begun, hash) if isinstance(begun, str) else begun
@@ -243,17 +249,24 @@ class _Resumable:
         assert found is not None
         return Sent(checked(self._remote, self._name, version, found), "resumable")
 
-    def _go_on(self) -> str | None:
+    def _fitting(self) -> str | None:
+        """Where an earlier command began to send this very file."""
         facts = self._entry.facts
         fitting = facts.get("stamp") == self._source.stamp
         if not fitting or facts.get("headers") != dict(self._headers):
             return None
-        where = str(facts.get("where"))
+        return str(facts.get("where"))
+
+    def _go_on(self, where: str, hash: str | None) -> Sent:
         try:
             self._held = self._offset(where)
-        except Refused:
-            return None
-        return where
+        except Missing:
+            # It may have been finished just before the command ended.
+            version = self._outcome(where)
+            found = hash or self._source.hash()
+            assert found is not None
+            return Sent(checked(self._remote, self._name, version, found), "resumable")
+        return self._to(where, hash)
 
     def _begin(self, hash: str | None) -> Sent | str | None:
         head = {
@@ -292,7 +305,7 @@ class _Resumable:
             return hash
         found = self._source.hash(lambda: self._stop)
         left = self._source.size - self._held
-        if found is None or not self._limits.instant or left <= self._limits.piece:
+        if found is None or not self._limits.instant or left <= WORTH_ASKING:
             return found
         head = {
             **self._headers,
@@ -366,12 +379,13 @@ class _Resumable:
         if first == size:
             return self._outcome(where)
         end = min(size, first + self._limits.piece)
-        if end == size:
-            hash()
-            self._source.check()
         head = {"Range": f"bytes={first}-", "Content-Length": str(end - first)}
         answer = self._client.once(
-            "PUT", where, head, lambda: self._chunks(first, end), accept=(200, 202)
+            "PUT",
+            where,
+            head,
+            lambda: self._chunks(first, end, hash),
+            accept=(200, 202),
         )
         if end < size:
             self._held = answer.number("Upload-Offset") or end
@@ -382,13 +396,23 @@ class _Resumable:
             return self._outcome(where)
         return version_of(answer.json())
 
-    def _chunks(self, first: int, end: int) -> Iterator[memoryview]:
+    def _chunks(
+        self, first: int, end: int, hash: Callable[[], str | None]
+    ) -> Iterator[memoryview]:
+        """The last byte of the file goes when all was read and is still the same."""
         self._bar.at(first)
-        for chunk in self._source.chunks(first, end, self._buffer):
+        last = end - 1 if end == self._source.size else end
+        for chunk in self._source.chunks(first, last, self._buffer):
             if self._known is not None:
                 raise _Known
             yield chunk
             self._bar.advance(len(chunk))
+        if last < end:
+            hash()
+            if self._known is not None:
+                raise _Known
+            self._source.check()
+            yield from self._source.chunks(last, end, self._buffer)
 
     def _outcome(self, where: str) -> Version:
         """What became of an upload that has all its bytes."""

@@ -63,6 +63,10 @@ class CommandTestCase(SynchronousTestCase):
 
     endpoint = "http://127.0.0.1:1"
 
+    def wall(self) -> float:
+        """The command's clock."""
+        return NOW
+
     def setUp(self) -> None:
         """A fresh folder; waits are noted, not waited."""
         self.folder = Path(tempfile.mkdtemp(prefix="ostore-cli-"))
@@ -88,7 +92,7 @@ class CommandTestCase(SynchronousTestCase):
         chance = random.Random(7)
         world = World(
             {**self.environ, **(environ or {})},
-            lambda: NOW,
+            self.wall,
             self.waits.append,
             chance.random,
         )

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ostore.cli.options import NAME, PIECE, examples, verb
+from ostore.cli.options import NAME, PIECE_TO_GET, examples, verb
 from ostore.cli.session import Session
 
 
@@ -19,7 +19,7 @@ from ostore.cli.session import Session
     help="That version, not the newest.",
 )
 @click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
-@PIECE
+@PIECE_TO_GET
 @verb
 def command(
     session: Session,

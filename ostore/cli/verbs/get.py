@@ -9,7 +9,7 @@ import click
 
 from ostore.cli.console import Bars, shown, size_text
 from ostore.cli.failures import Misused
-from ostore.cli.options import JOBS, NAME, PATH, PIECE, RANGES, examples, verb
+from ostore.cli.options import JOBS, NAME, PATH, PIECE_TO_GET, RANGES, examples, verb
 from ostore.cli.parallel import each
 from ostore.cli.session import Session
 from ostore.cli.target import below, last_part
@@ -34,7 +34,7 @@ from ostore.cli.target import below, last_part
     help="That version, not the newest.",
 )
 @click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
-@PIECE
+@PIECE_TO_GET
 @JOBS
 @RANGES
 @verb

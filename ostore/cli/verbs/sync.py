@@ -12,7 +12,16 @@ from ostore.cli.coding import PLAIN_HASH, PLAIN_SIZE
 from ostore.cli.console import shown
 from ostore.cli.failures import Failure, Misused, Several
 from ostore.cli.globs import Globs
-from ostore.cli.options import JOBS, NAME, PIECE, RANGES, THRESHOLD, examples, verb
+from ostore.cli.options import (
+    JOBS,
+    NAME,
+    PIECE,
+    PIECE_GOT,
+    RANGES,
+    THRESHOLD,
+    examples,
+    verb,
+)
 from ostore.cli.parallel import each
 from ostore.cli.remote import Version, hash_of
 from ostore.cli.sending import Sender
@@ -205,7 +214,7 @@ class _Work:
 
     def download(self, todo: Plan, piece: int, ranges: int) -> None:
         """Service to folder."""
-        downloads = self.session.downloads(piece, ranges)
+        downloads = self.session.downloads(min(piece, PIECE_GOT), ranges)
         folder = self.sides.folder
 
         def receive(name: str) -> None:
