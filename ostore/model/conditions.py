@@ -195,6 +195,11 @@ class ReadConditions:
         ]
         return next(filter(asked.match_weakly, names), None)
 
+    @property
+    def range_by_date(self) -> bool:
+        """Whether If-Range has a date: it proves nothing where two share a second."""
+        return type(self.if_range) is int
+
     def range_allowed(self, etag: str, modified: float) -> bool:
         """Whether If-Range lets a Range header count; `etag` is the plain body's."""
         if self.if_range is None:

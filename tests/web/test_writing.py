@@ -200,6 +200,18 @@ class PutTests(Served):
         fresh = await self.ask("PUT", "/objects/a", {"If-Match": f'"{HASH}"'}, b"x")
         self.assertEqual(fresh.status, 200)
 
+    async def test_of_a_version(self) -> None:
+        """A version is never written again: asking for that is refused early."""
+        headers = {"X-Ostore-Copy-From": "a"}
+        for method, more, body in (
+            ("PUT", {}, b"x"),
+            ("POST", {}, b"x"),
+            ("PUT", headers, b""),
+        ):
+            answer = await self.ask(method, "/objects/a?version=1", more, body)
+            self.assertIn("version", self.assert_problem(answer, 400))
+        self.assertEqual(self.store.puts, [])
+
     async def test_unmodified_since(self) -> None:
         """If-Unmodified-Since reaches the store with PUT, POST and DELETE."""
         date = {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:09 GMT"}

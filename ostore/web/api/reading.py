@@ -37,7 +37,9 @@ async def read_object(
         codings = (IDENTITY,)  # of coded bytes no digest is known before they are out
     modified = version.created / 1000
     spans_wanted = call.header("Range") if call.method == "GET" else None
-    if not conditions.range_allowed(version.hash, modified):
+    if not conditions.range_allowed(version.hash, modified) or (
+        conditions.range_by_date and number is None and not await _alone(store, version)
+    ):
         spans_wanted = None
     verdict = conditions.decide(
         version.hash, modified, codings, part=spans_wanted is not None
@@ -76,6 +78,18 @@ async def read_object(
         await _send(call, opened, spans[0] if spans else None)
     else:
         await _send_parts(call, opened, spans)
+
+
+async def _alone(store: ObjectStore, version: Version) -> bool:
+    """Whether no other version below is known or possible in the same second.
+
+    Otherwise its date is a weak validator (RFC 9110, 8.8.2.2), which If-Range forbids.
+    """
+    if version.number == 1:
+        return True
+    found = await store.versions_of(version.name, version.number - 2, 1)
+    below = found[0] if found else version
+    return below.created // 1000 < version.created // 1000
 
 
 def _spans(wanted: str, version: Version) -> list[Span] | None:

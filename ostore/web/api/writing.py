@@ -11,6 +11,7 @@ from ostore.model.digest import parse_digest_headers
 from ostore.model.errors import Malformed
 from ostore.model.names import object_name
 from ostore.streaming.resource import Call
+from ostore.web.api import parameters
 from ostore.web.api.kept import kept_headers
 
 _LABEL = b"ostore idempotency key"
@@ -27,6 +28,8 @@ def put_request(
             "Content-Range: a part of an object cannot be written; leave it out and "
             "send the whole, or begin a resumable upload with POST and Size"
         )
+    if parameters.version(call) is not None:
+        raise Malformed("version: a write makes a new version; leave it out")
     digest = parse_digest_headers(
         _lines(call, "Digest"),
         _lines(call, "Content-Digest"),
