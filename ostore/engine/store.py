@@ -17,18 +17,27 @@ from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.referring import PutRequest
 from ostore.engine.repairs import Repairs
+from ostore.engine.resuming import Begun, Resuming
 from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import (
     Deleted,
     DigestMismatch,
+    Malformed,
     NotFound,
     Refused,
     TooFewShards,
 )
 from ostore.model.versions import NewVersion, Page, Version, bounded
 
-__all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
+__all__ = [
+    "Authorize",
+    "Begun",
+    "ByteStream",
+    "ObjectStore",
+    "OpenObject",
+    "PutRequest",
+]
 
 V = TypeVar("V", Version, Version | None)
 
@@ -78,6 +87,7 @@ class ObjectStore:
         codec: str,
         version: str,
         faults: Callable[[], list[str]] = list,
+        resuming: Resuming | None = None,
         authorize: Authorize = allow_all,
         bucket: str = "",
         principal: str = "",
@@ -94,6 +104,7 @@ class ObjectStore:
         self._hands = hands
         self._brakes = brakes
         self._faults = faults
+        self._resuming = resuming
         self._codec = codec
         self._version = version
         self._authorize = authorize
@@ -123,6 +134,24 @@ class ObjectStore:
             return None
         made = await self._putting.refer(request, request.digest, request.size)
         return None if made is None else _same_kind(made, deletion=False)
+
+    async def begin_upload(self, request: PutRequest, size: int) -> Begun | Version:
+        """A resumable upload of so many bytes; a Version if it needs no more.
+
+        Raises what put() raises before the body.
+        """
+        self._ask("put", request.name)
+        return await self.uploads.begin(request, size)
+
+    @property
+    def uploads(self) -> Resuming:
+        """Resumable uploads that were begun, by their tokens. Raises Malformed."""
+        if self._resuming is None:
+            raise Malformed(
+                "Size: resumable uploads are not available here; leave it out and send "
+                "the whole object"
+            )
+        return self._resuming
 
     async def copy(
         self, request: PutRequest, source: str, number: int | None
@@ -285,6 +314,7 @@ class ObjectStore:
             "ostore_bus_messages_dropped_total": self._cluster.dropped,
             "ostore_shards_given_up_total": self._putting.writing.given_up,
             "ostore_inflight_bytes": self._putting.writing.budget.lent,
+            **({} if self._resuming is None else self._resuming.figures()),
         }
 
     def _ask(self, verb: str, name: str) -> None:

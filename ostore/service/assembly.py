@@ -17,12 +17,14 @@ from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
+from ostore.engine.resuming import Resuming
 from ostore.engine.store import ObjectStore
 from ostore.erasure.codec import Codecs
 from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
 from ostore.model.messages import Signer
 from ostore.model.nodes import Heartbeat
+from ostore.model.tokens import Tokens
 from ostore.model.versions import ClusterFacts
 from ostore.service.failing import StartError
 from ostore.service.settings import Settings
@@ -70,8 +72,12 @@ def assemble(
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
     brakes: Callable[[], list[str]] = list,
     faults: Callable[[], list[str]] = list,
+    tokens: Tokens | None = None,
 ) -> Engine:
-    """Wire one engine; nothing is started. Raises StartError."""
+    """Wire one engine; nothing is started. Raises StartError.
+
+    Without `tokens` it takes no resumable uploads.
+    """
     cluster = Cluster(
         bus,
         nodes,
@@ -137,6 +143,7 @@ def assemble(
         codecs.name,
         __version__,
         faults,
+        None if tokens is None else Resuming(putting, tokens, settings.upload_expiry),
     )
     return Engine(cluster, putting, mending, repairs, store, hands, jobs)
 

@@ -116,6 +116,7 @@ def make_api(
         admin=Administration(guard, process.clock.wall),
         took=foreground.took,
         require_digest=process.settings.require_digest,
+        instant_upload=process.settings.instant_upload,
         page=page,
     )
 

@@ -175,6 +175,20 @@ SETTINGS = (
         "how long the nodes have to say what they hold",
     ),
     Setting(
+        "upload-expiry",
+        ENGINE,
+        kinds.Duration("1min", "365d"),
+        "24h",
+        "a resumable upload is removed when its last part is so old",
+    ),
+    Setting(
+        "instant-upload",
+        ENGINE,
+        kinds.Switch(),
+        "on",
+        "off: a resumable upload is sent also when its content is known",
+    ),
+    Setting(
         "orphan-grace",
         ENGINE,
         kinds.Duration("1s", "365d"),
@@ -390,6 +404,8 @@ class Settings:
     laggard: float = 0.0
     node_timeout: float = 0.0
     locate_timeout: float = 0.0
+    upload_expiry: float = 0.0
+    instant_upload: bool = True
     orphan_grace: float = 0.0
     keep_versions: int = 0
     garbage_expiry: float = 0.0

@@ -17,6 +17,7 @@ from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
 from ostore.model.errors import OstoreError, Refused
 from ostore.model.identity import judge
+from ostore.model.tokens import Tokens
 from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import assemble
 from ostore.service.facing import (
@@ -82,6 +83,7 @@ class Standalone(Process):
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),
+            tokens=Tokens(self.keys),
         )
         await ours.start()
         self.undo(ours.stop)
@@ -140,7 +142,7 @@ class Standalone(Process):
                 self._faults.append(f"{place} is left out: the log says why")
                 continue
             self.undo(node.stop)
-            nodes.add(node.node_id, node.store, place)
+            nodes.add(node.node_id, node.store, place, node.store.uploads)
             member = DataMember(
                 node,
                 bus.member(),

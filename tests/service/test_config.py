@@ -101,6 +101,7 @@ class SourcesTests(ConfigCase):
                 heartbeat=5,
                 node_timeout=10,
                 locate_timeout=1,
+                upload_expiry=86400,
                 orphan_grace=3600,
                 keep_versions=5,
                 garbage_expiry=7 * 24 * 3600,

@@ -23,6 +23,7 @@ from ostore.backends.shards.node import ShardNode
 from ostore.engine.referring import PutRequest
 from ostore.model.errors import BusUnavailable, NodeUnreachable
 from ostore.model.messages import Signer
+from ostore.model.tokens import Tokens
 from ostore.model.versions import ClusterFacts, Version
 from ostore.service.assembly import Engine, assemble
 from ostore.service.kinds import Address
@@ -141,6 +142,13 @@ class PacedWorkers:
         return await result
 
 
+UPLOADS = (
+    *("begin", "look", "claim", "renew", "cut", "settle", "open", "frames"),
+    *("add_tail", "tail", "commit", "finish", "release", "remove"),
+    *("sink.write", "sink.sync"),
+)
+"""What a node does for resumable uploads."""
+
 Rule = Callable[..., Awaitable[None] | None]
 
 
@@ -166,7 +174,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        if name == "frames":
+        if name == "frames" and self._prefix == "reader.":
             return lambda *args: self._below(found(*args), "stream.")
         return self._call(name, found) if callable(found) else found
 
@@ -180,7 +188,11 @@ class Watched:
             if before is not None:
                 await before
             result = await work(*args, **kwargs)
-            kind = {"create": "sink.", "open": "reader."}.get(name)
+            kind = {
+                "create": "sink.",
+                "open": "reader.",
+                "uploads.open": "uploads.sink.",
+            }.get(full)
             return result if kind is None else self._below(result, kind)
 
         return call
@@ -234,6 +246,8 @@ class Rig:
             "/data", self.disk, self.workers, clock, Random(number).randbytes
         )
         self.watched = Watched(self.node.store)
+        below = self.watched.calls, self.watched.rules
+        self.uploads = Watched(self.node.store.uploads, *below, "uploads.")
         self.member: DataMember
         self.mouth: Mouth
 
@@ -271,6 +285,8 @@ class Rig:
             self.rules[name] = fails(NodeUnreachable("gone"))
         for name in ("sink.write", "sink.commit", "stream.read", "mark_bad"):
             self.rules[name] = fails(NodeUnreachable("gone"))
+        for name in UPLOADS:
+            self.rules[f"uploads.{name}"] = fails(NodeUnreachable("gone"))
 
     def come_back(self) -> None:
         """Undo go() and every other rule."""
@@ -334,6 +350,7 @@ class EngineCase(SynchronousTestCase):
             InlineWorkers(),
             tell=tell,
             expected=frozenset(rig.id for rig in self.rigs),
+            tokens=Tokens([SECRET]),
         )
         self.risen = True
         self.addCleanup(self.fall)
@@ -363,7 +380,7 @@ class EngineCase(SynchronousTestCase):
         rig.member._announcer._store = rig.watched  # type: ignore[assignment]  # as above
         self.run_(rig.mouth.start())
         self.run_(rig.member.start())
-        self.nodes.add(rig.id, rig.watched, place)  # type: ignore[arg-type]  # so does this
+        self.nodes.add(rig.id, rig.watched, place, rig.uploads)  # type: ignore[arg-type]  # so do these
         self.rigs.append(rig)
         return rig
 
@@ -372,10 +389,11 @@ class EngineCase(SynchronousTestCase):
         if not self.risen:
             return
         self.risen = False
+        longest = max(rig.workers.delay for rig in self.rigs)
         for rig in self.rigs:
             rig.workers.delay = 0.0
             rig.workers.release()
-        self.turn()
+        self.pass_(longest)
         self.run_(self.engine.mending.stop())
         self.run_(self.engine.putting.stop())
         self.run_(self.engine.cluster.stop())

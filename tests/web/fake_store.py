@@ -14,7 +14,8 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ostore.engine.jobbook import JobBook
-from ostore.engine.store import PutRequest
+from ostore.engine.resuming import Progress
+from ostore.engine.store import Begun, PutRequest
 from ostore.interfaces import IMetadataStore
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import Deleted, DigestMismatch, NotFound
@@ -109,6 +110,40 @@ def job_book() -> JobBook:
 
 
 @attrs.define(slots=False)
+class FakeUploads:
+    """One upload; whatever is asked of it gives `outcome`, or raises it."""
+
+    outcome: Progress | Exception = Progress(0, 10)
+    parts: list[tuple[str, int, bytes, int | None]] = attrs.field(factory=list)
+    given_up: list[str] = attrs.field(factory=list)
+
+    async def held(self, token: str) -> Progress:
+        """How much is held."""
+        return self._give()
+
+    async def part(
+        self, token: str, first: int, body: Body, length: int | None
+    ) -> Progress:
+        """Take a part; a refusal comes before its body is read."""
+        progress = self._give()
+        content = b""
+        while piece := await body.read():
+            content += piece
+        self.parts.append((token, first, content, length))
+        return progress
+
+    async def give_up(self, token: str) -> None:
+        """Note it."""
+        self._give()
+        self.given_up.append(token)
+
+    def _give(self) -> Progress:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@attrs.define(slots=False)
 class FakeStore:
     """Names and versions in a dict, contents by hash."""
 
@@ -129,6 +164,8 @@ class FakeStore:
     pages: list[tuple[tuple[str, int], int]] = attrs.field(factory=list)
     failed_bodies: list[Exception] = attrs.field(factory=list)
     moments: int = 0
+    uploads: FakeUploads = attrs.field(factory=FakeUploads)
+    begun: list[tuple[PutRequest, int]] = attrs.field(factory=list)
     high: dict[str, int] = attrs.field(factory=dict)
     jobs: JobBook = attrs.field(factory=job_book)
 
@@ -154,6 +191,25 @@ class FakeStore:
         return self._add(
             request.name, hash, len(content), request.headers, request.put_id
         )
+
+    async def instant(self, request: PutRequest) -> Version | None:
+        """A version of a content that is there."""
+        if self.put_error is not None:
+            raise self.put_error
+        hash = request.digest
+        if hash is None or len(self.contents.get(hash, b"")) != request.size:
+            return None
+        request.condition.check(self._etag(request.name))
+        size = request.size or 0
+        return self._add(request.name, hash, size, request.headers, request.put_id)
+
+    async def begin_upload(self, request: PutRequest, size: int) -> Begun:
+        """Note it; the token is always the same."""
+        if self.put_error is not None:
+            raise self.put_error
+        request.condition.check(self._etag(request.name))
+        self.begun.append((request, size))
+        return Begun("TOKEN", size)
 
     async def open(self, name: str, number: int | None) -> FakeObject:
         """The newest version, or that one."""

@@ -37,6 +37,7 @@ class Served(TestCase):
 
     timeout = 30
     require_digest = False
+    instant_upload = True
 
     def setUp(self) -> None:
         """Listen on a free port."""
@@ -52,6 +53,7 @@ class Served(TestCase):
                 Guard([SECRET], AnyHost, self.clock.wall, Nonces()), self.clock.wall
             ),
             require_digest=self.require_digest,
+            instant_upload=self.instant_upload,
         )
         self.site = StreamingSite(api, self.clock, os.urandom)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")

@@ -15,6 +15,7 @@ ALLOWED = {
     "/objects/{name}": "GET, HEAD, PUT, POST, DELETE, OPTIONS",
     "/versions/": "GET, HEAD, OPTIONS",
     "/versions/{name}": "GET, HEAD, OPTIONS",
+    "/temp/{token}": "HEAD, PUT, DELETE, OPTIONS",
     "/locate/{hash}": "GET, HEAD, OPTIONS",
     "/cluster": "GET, HEAD, OPTIONS",
     "/cluster/jobs/{job}": "GET, HEAD, POST, OPTIONS",
@@ -32,7 +33,7 @@ class RouteTests(Served):
         self.assertEqual(set(ROUTES), set(ALLOWED))
         for route, allow in ALLOWED.items():
             answer = await self.ask(
-                "OPTIONS", route.format(name="a", hash="0" * 64, job="scrub")
+                "OPTIONS", route.format(name="a", hash="0" * 64, job="scrub", token="t")
             )
             self.assertEqual((answer.status, answer.body), (204, b""), route)
             self.assertEqual(answer.get("allow"), allow)
@@ -48,7 +49,7 @@ class RouteTests(Served):
     async def test_other_methods(self) -> None:
         """Every method that is not allowed is 405 with Allow."""
         for route, allow in ALLOWED.items():
-            target = route.format(name="a", hash="0" * 64, job="scrub")
+            target = route.format(name="a", hash="0" * 64, job="scrub", token="t")
             for method in ("PUT", "POST", "DELETE", "PATCH", "TRACE", "BREW"):
                 if method in allow or (route == "/objects/" and method != "PATCH"):
                     continue
@@ -137,7 +138,8 @@ class AccessLogTests(Served):
         await self.ask("PUT", "/objects/a", secrets, b"very-secret-5")
         await self.ask("PUT", "/objects/", secrets, b"very-secret-6")
         await self.ask("GET", "/nowhere", secrets)
-        self.assertEqual(len(self.lines), 3)
+        await self.ask("PUT", "/temp/very-secret-7", {"Range": "bytes=0-"}, b"")
+        self.assertEqual(len(self.lines), 4)
         self.assertNotIn("very-secret", json.dumps(self.lines))
 
     async def test_no_raw_names(self) -> None:

@@ -263,12 +263,6 @@ class PostTests(Served):
         answer = await self.ask("POST", "/objects/a", body=HELLO)
         self.assertEqual((answer.status, answer.json()["version"]), (201, 3))
 
-    async def test_uploads_in_parts(self) -> None:
-        """`Size` asks for what is not there: 400 that says so, and nothing is stored."""
-        answer = await self.ask("POST", "/objects/a", {"Size": "5"}, b"")
-        self.assertIn("resumable", self.assert_problem(answer, 400))
-        self.assertEqual(self.store.puts, [])
-
 
 class DeleteTests(Served):
     """`DELETE /objects/{name}`, with and without a version."""

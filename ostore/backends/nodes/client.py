@@ -32,7 +32,7 @@ from ostore.backends.nodes.protocol import (
 from ostore.backends.nodes.upload import RemoteSink, remove
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
-from ostore.interfaces import INodes, IShardStore
+from ostore.interfaces import INodes, IShardStore, IUploads
 from ostore.model.errors import (
     Malformed,
     NodeUnreachable,
@@ -80,6 +80,10 @@ class HttpNodes:
     def store(self, node: str) -> RemoteStore:
         """The shards of that node."""
         return self._known(node)
+
+    def uploads(self, node: str) -> IUploads:
+        """Resumable uploads are not spoken over HTTP."""
+        raise NodeUnreachable("that node takes no resumable uploads")
 
     def place(self, node: str) -> str:
         """Its host:port."""

@@ -65,7 +65,11 @@ class Incoming:
         workers: Workers,
         keeper: Keeper,
         draft: ShardDraft | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
+        """`lasting`: the temporary outlives its commit, under both names."""
+        self._lasting = lasting
         self._upload = upload
         self._fd: int | None = fd
         self._shelf = shelf
@@ -106,13 +110,21 @@ class Incoming:
         offset = self._draft.offset if self._draft.frames else 0
 
         async def name(standing_bad: bool) -> int | None:
-            naming = Naming(key, deadline, age, standing_bad)
+            naming = Naming(key, deadline, age, standing_bad, self._lasting)
             return await self._workers.run(
                 self._shelf.finish, fd, self._upload, trailer, offset, naming
             )
 
         self._busy = start(self._commit(key, name))
         await shielded(self._busy)
+
+    async def sync(self) -> None:
+        """Make durable what was written."""
+        fd = await self._free()
+        self._busy = start(self._sync(fd))
+        await shielded(self._busy)
+        if self._error is not None:
+            raise self._error
 
     async def abort(self) -> None:
         """Drop the temporary, once nothing is under way in it.
@@ -152,6 +164,12 @@ class Incoming:
     async def _write(self, fd: int, parts: list[Buffer], offset: int, end: int) -> None:
         try:
             await self._workers.run(self._shelf.write, fd, parts, offset, end)
+        except ShardError as error:
+            self._error = self._error or error
+
+    async def _sync(self, fd: int) -> None:
+        try:
+            await self._workers.run(self._shelf.sync, fd)
         except ShardError as error:
             self._error = self._error or error
 

@@ -16,6 +16,8 @@ _NAME = re.compile(
     r"([0-9a-f]{64})\.(0|[1-9][0-9]?)\.([0-9a-f]{32})(?:\.([1-9][0-9]{0,2}))?"
 )
 
+_TAIL = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,15})\.([1-9][0-9]{0,15})\.tail")
+
 FANS = tuple(f"{number:02x}" for number in range(256))
 """Names of the folders below objects/: the first two digits of the hashes in them."""
 
@@ -52,6 +54,12 @@ def parse_garbage(name: str) -> tuple[ShardKey, int] | None:
     if copy > MAX_COPY:
         return None
     return ShardKey(match[1], int(match[2]), match[3]), copy
+
+
+def parse_tail(name: str) -> tuple[str, int, int] | None:
+    """Upload, stripe and epoch of the name of a tail; None for another name."""
+    match = _TAIL.fullmatch(name)
+    return None if match is None else (match[1], int(match[2]), int(match[3]))
 
 
 def _absolute(path: str) -> str:
@@ -105,6 +113,14 @@ class Paths:
     def upload(self, upload: str) -> str:
         """The file of a temporary."""
         return f"{self.temp}/{checked_id(upload)}"
+
+    def record(self, upload: str) -> str:
+        """What a resumable upload is to become."""
+        return f"{self.upload(upload)}.upload"
+
+    def tail(self, upload: str, stripe: int, epoch: int) -> str:
+        """The bytes of a stripe that is not complete."""
+        return f"{self.upload(upload)}.{stripe:d}.{epoch:d}.tail"
 
     def discarded(self, key: ShardKey, copy: int) -> str:
         """The file of a shard in garbage; `copy` tells equal ones apart, from 0."""

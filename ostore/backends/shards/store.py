@@ -25,6 +25,7 @@ from ostore.backends.shards.scan import Scan
 from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Naming, Shelf
 from ostore.backends.shards.temporaries import Temporaries
+from ostore.backends.shards.uploads import Uploads
 from ostore.erasure.framing import Frame
 from ostore.interfaces import IShardStore
 from ostore.model.errors import (
@@ -77,6 +78,7 @@ class ShardStore:
         self._small: Lane[int | None] = Lane(workers)
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
         self.temporaries = Temporaries(self, self._shelf, workers, clock, entropy)
+        self.uploads = Uploads(self, self._shelf, root.admit, workers, clock)
         self._count(Ledger())
 
     def _count(self, ledger: Ledger) -> None:
@@ -94,19 +96,21 @@ class ShardStore:
 
     async def start(self) -> None:
         """Remove temporaries that a crash left, then count the shards on the side."""
-        await self._workers.run(self._shelf.sweep)
+        await self.uploads.start()
         self._tasks.spawn("counting shards", self._scan.run)
 
     async def stop(self) -> None:
         """Finish what is under way."""
         await self._tasks.stop()
         await self.temporaries.stop()
+        await self.uploads.stop()
         await self._serial.idle()
 
     def recount(self) -> None:
         """The root is another folder than before: forget all and count anew."""
         self._scan.abandon()
         self._disk.forget()
+        self.uploads.recount()
         self._count(Ledger(self.lost, self.rotten))
         self._tasks.spawn("counting shards", self._scan.run)
 

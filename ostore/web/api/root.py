@@ -18,6 +18,7 @@ from ostore.web.api.jobs import Administration, JobResource
 from ostore.web.api.listing import Listing
 from ostore.web.api.locate import Locate
 from ostore.web.api.objects import ObjectResource
+from ostore.web.api.temp import UploadResource
 from ostore.web.api.versions import VersionsOfAll, VersionsOfOne
 from ostore.web.status import Live, Metrics, Ready
 from ostore.web.traffic import Traffic
@@ -44,6 +45,7 @@ _NAMED: Final = {
     b"/versions/": "/versions/{name}",
     b"/locate/": "/locate/{hash}",
     b"/cluster/jobs/": "/cluster/jobs/{job}",
+    b"/temp/": "/temp/{token}",
 }
 
 OBJECTS = frozenset({"/objects/{name}", "/versions/{name}"})
@@ -90,7 +92,8 @@ class Api:
     Made once by the wiring. `log_line` gets one dict a request; `workers` do what
     would hold up the reactor; `took` is told how long small requests took; `page` makes
     /metrics of our own part of it. Without `admin` nobody is let in for administration.
-    With `require_digest` a PUT or POST without a Digest is refused.
+    With `require_digest` a PUT or POST without a Digest is refused; with
+    `instant_upload` a known one needs no upload.
     """
 
     def __init__(
@@ -103,11 +106,13 @@ class Api:
         admin: Administration | None = None,
         took: Callable[[float], None] = lambda _: None,
         require_digest: bool = False,
+        instant_upload: bool = True,
         page: Callable[[bytes], Awaitable[bytes]] | None = None,
     ) -> None:
         self._store = store
         self._admin = admin
         self._took = took
+        self._instant_upload = instant_upload
         self._workers = workers
         self._clock = clock
         self._require_digest = require_digest
@@ -160,7 +165,10 @@ class Api:
                 name,
                 self._workers,
                 require_digest=self._require_digest,
+                instant_upload=self._instant_upload,
             )
+        if label == "/temp/{token}":
+            return UploadResource(self._store, rest)
         if label == "/versions/{name}":
             return VersionsOfOne(self._store, object_name(rest))
         if label == "/locate/{hash}":
