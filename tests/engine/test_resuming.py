@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from ostore.engine.beginning import Begun
 from ostore.engine.referring import PutRequest
@@ -523,7 +523,7 @@ class RivalTests(UploadCase):
         self.sent(token, held, CONTENT[held:], other)
         self.assert_kept()
         first.cancel()
-        self.assertRaises(CancelledError, self.finish, first)
+        self.assertRaises(Busy, self.finish, first)
 
     def test_both_at_once(self) -> None:
         """Two apis that claim at the same time: at most one writes, nothing mixes."""
