@@ -149,8 +149,9 @@ class HeldUpload:
         sink, self._sink = self._sink, None
         if sink is None:
             return
-        with suppress(ShardError):  # release() raises it again
-            await sink.sync()
+        if self._draft is not None and self._durable != self._draft.frames:
+            with suppress(ShardError):  # release() raises it again
+                await sink.sync()
         try:
             await sink.release()
         except ShardError:
