@@ -305,8 +305,11 @@ class IUploads(Interface):
         Tails of other epochs are dropped.
         """
 
-    async def open(upload: str, epoch: int) -> IUploadSink:
-        """A sink for frames."""
+    async def open(upload: str, epoch: int, first: int) -> IUploadSink:
+        """A sink for frames from number `first` on.
+
+        Raises ShardRefused, here or at a write, unless so many are held.
+        """
 
     async def frames(upload: str, first: int, stop: int) -> IFrameStream:
         """Frames that are held. Raises ShardMissing when there are fewer."""

@@ -111,7 +111,8 @@ class Recovery:
         found, clock = self._found, self._house.clock
         reader = ReadBack(self._house, self._upload, self._geometry, found.rows, ready)
         try:
-            opening = self._house.nodes.uploads(node).open(self._upload, self._epoch)
+            uploads = self._house.nodes.uploads(node)
+            opening = uploads.open(self._upload, self._epoch, first)
             sink = await in_time(clock, opening)
             try:
                 for number in range(first, found.stripes):

@@ -23,7 +23,7 @@ class Share:
     async def write(self, frame: Frame) -> None:
         """Append one frame."""
         if self.sink is None:
-            self.sink = await self.uploads.open(self.upload, self.epoch)
+            self.sink = await self.uploads.open(self.upload, self.epoch, frame.number)
         self.dirty = True
         await self.sink.write(frame)
 

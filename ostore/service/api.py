@@ -17,6 +17,7 @@ from ostore.interfaces import IMetadataStore
 from ostore.model.errors import Malformed
 from ostore.model.nodes import Members
 from ostore.model.signing import Caller
+from ostore.model.tokens import Tokens
 from ostore.service.assembly import Engine, assemble
 from ostore.service.cluster import Member
 from ostore.service.facing import (
@@ -95,6 +96,7 @@ class ApiService(Member):
             tell=nodes.adopt,
             belongs=joining.belongs,
             brakes=brakes,
+            tokens=Tokens(self.keys),
         )
         await engine.cluster.start()
         self.undo(engine.cluster.stop)

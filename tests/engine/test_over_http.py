@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -19,9 +20,11 @@ from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.nodes.pool import Pool
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
+from ostore.engine.resuming import Begun, Progress, Resuming
 from ostore.engine.store import PutRequest
 from ostore.model.messages import Signer
 from ostore.model.nodes import Members
+from ostore.model.tokens import Tokens
 from ostore.model.versions import Version
 from ostore.service.assembly import assemble
 from ostore.service.member import DataMember
@@ -122,6 +125,7 @@ class OverHttp(TestCase):
             os.urandom,
             InlineWorkers(),
             expected=frozenset(each.node.node_id for each in self.services),
+            tokens=Tokens([SECRET]),
         )
         self.store = self.engine.store
 
@@ -252,3 +256,60 @@ class OverHttp(TestCase):
         version = await self.put(LARGE, act=lambda: die(first))
         self.assertEqual(len(version.degraded), 1)
         self.assertEqual(await self.get(act=lambda: die(second)), LARGE)
+
+    def other(self) -> Resuming:
+        """Another api, which remembers nothing."""
+        return Resuming(self.engine.putting, Tokens([SECRET]), 3600.0)
+
+    async def part(
+        self, api: Resuming, token: str, begin: int, end: int, act: object = None
+    ) -> Progress:
+        """Send some of the content."""
+        body = Slowly(LARGE[begin:end], act)
+        return await api.part(token, begin, body, end - begin)
+
+    async def test_upload(self) -> None:
+        """A resumable upload through several apis, with the layout of a PUT."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        cuts = (0, 1, 3 * MIB + 5, 3 * MIB + 6, 7 * MIB, 9 * MIB + 1, len(LARGE))
+        api, progress = self.store.uploads, Progress(0, 0)
+        for number, (begin, end) in enumerate(pairwise(cuts)):
+            progress = await self.part(api, begun.token, begin, end)
+            self.assertEqual(progress.held, end)
+            if number % 2:
+                api = self.other()
+        version = progress.version
+        assert version is not None
+        self.assertEqual((version.hash, version.degraded), (sha256(LARGE), ()))
+        self.assertEqual(await self.get(), LARGE)
+        self.assertEqual(await self.held(LARGE), 6)
+        again = await self.put(LARGE, "again")
+        self.assertEqual(again.layout, version.layout)
+        self.assertEqual(await self.held(LARGE), 6)
+        asked = await self.other().part(begun.token, len(LARGE), Slowly(b""), 0)
+        assert asked.version is not None
+        self.assertEqual(asked.version.number, version.number)
+
+    async def test_upload_without_a_node(self) -> None:
+        """A node hangs in the middle of a part, which goes on; another api ends it."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        half, act = len(LARGE) // 2, self.services[1].hang
+        await self.part(self.store.uploads, begun.token, 0, half, act)
+        self.assertEqual((await self.other().held(begun.token)).held, half)
+        progress = await self.part(self.other(), begun.token, half, len(LARGE))
+        assert progress.version is not None
+        self.assertEqual(len(progress.version.degraded), 1)
+        self.assertEqual(await self.get(), LARGE)
+
+    async def test_upload_given_up(self) -> None:
+        """Given up, it is gone from every node."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        await self.part(self.store.uploads, begun.token, 0, MIB + 5)
+        await self.other().give_up(begun.token)
+        self.assertEqual([len(s.node.store.uploads) for s in self.services], [0] * 6)

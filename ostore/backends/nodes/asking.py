@@ -40,7 +40,8 @@ class Ask:
     """A request; `headers` may hold some of those that the signature guards.
 
     `parts` are its body; one that `streams` sends its body behind its head instead. A
-    `repeatable` one may reach the node twice without harm.
+    `repeatable` one may reach the node twice without harm. A `fresh` one goes on a new
+    connection: it may not reach it twice, and is not lost to one that was idle.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Ask:
     parts: Sequence[Buffer] = ()
     streams: bool = False
     repeatable: bool = False
+    fresh: bool = False
     patience: float = ANSWER
     limit: int = MAX_ANSWER
 
@@ -214,7 +216,7 @@ class Peer:
     async def begin(self, ask: Ask, *, fresh: bool = False) -> Exchange:
         """Send a request as far as it is known. Raises NodeUnreachable."""
         address = self.address
-        connection = await self._pool.take(address, fresh=fresh)
+        connection = await self._pool.take(address, fresh=fresh or ask.fresh)
         exchange = Exchange(ask, connection, self._pool, self)
         try:
             lines = self._lines(ask, address)

@@ -30,9 +30,10 @@ from ostore.backends.nodes.protocol import (
     list_from_json,
 )
 from ostore.backends.nodes.upload import RemoteSink, remove
+from ostore.backends.nodes.uploads import RemoteUploads
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
-from ostore.interfaces import INodes, IShardStore, IUploads
+from ostore.interfaces import INodes, IShardStore
 from ostore.model.errors import (
     Malformed,
     NodeUnreachable,
@@ -81,9 +82,9 @@ class HttpNodes:
         """The shards of that node."""
         return self._known(node)
 
-    def uploads(self, node: str) -> IUploads:
-        """Resumable uploads are not spoken over HTTP."""
-        raise NodeUnreachable("that node takes no resumable uploads")
+    def uploads(self, node: str) -> RemoteUploads:
+        """The resumable uploads on that node."""
+        return RemoteUploads(self._known(node).peer, self._clock)
 
     def place(self, node: str) -> str:
         """Its host:port."""

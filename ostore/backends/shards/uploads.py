@@ -207,7 +207,7 @@ class Uploads:
 
         await self._as_claimant(upload, epoch, work)
 
-    async def open(self, upload: str, epoch: int) -> IUploadSink:
+    async def open(self, upload: str, epoch: int, first: int) -> IUploadSink:
         """A sink for the frames behind those that are held."""
 
         async def write(held: HeldUpload, frame: Frame) -> None:
@@ -219,7 +219,9 @@ class Uploads:
             await held.drop_tails(lambda tail: tail.stripe < durable)
             return durable
 
-        async def ready(_: HeldUpload) -> IUploadSink:
+        async def ready(held: HeldUpload) -> IUploadSink:
+            if (await held.draft()).frames != first:
+                raise ShardRefused("the upload holds another number of frames")
             return UploadSink(
                 lambda frame: self._as_claimant(
                     upload, epoch, lambda held: write(held, frame)

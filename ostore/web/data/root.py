@@ -20,8 +20,17 @@ from ostore.streaming.resource import Call, Dispatcher, Resource
 from ostore.web.data.answers import problem, shown_boot
 from ostore.web.data.node import ClusterId, NodeView, ShardList
 from ostore.web.data.objects import ContentResource, ShardResource
-from ostore.web.data.targets import CONTENT, OPEN, SHARD, TEMPORARY, label, match
+from ostore.web.data.targets import (
+    CONTENT,
+    OPEN,
+    SHARD,
+    TEMPORARY,
+    UPLOAD,
+    label,
+    match,
+)
 from ostore.web.data.temp import TemporaryResource
+from ostore.web.data.uploads import UploadResource
 from ostore.web.status import Live, Metrics, Ready
 from ostore.web.traffic import Traffic
 
@@ -105,6 +114,8 @@ class DataApi:
         store = self._node.store
         if found == TEMPORARY:
             return TemporaryResource(store.temporaries, name)
+        if found == UPLOAD:
+            return UploadResource(store.uploads, name)
         if found == CONTENT:
             return ContentResource(store, name, self._found_rotten)
         if found == SHARD:
@@ -124,6 +135,7 @@ class DataApi:
             "free_bytes": node.space.free,
             "total_bytes": node.space.total,
             "temporaries": len(store.temporaries),
+            "uploads": len(store.uploads),
             "strange_files": store.strange,
             "lost_shards_total": store.lost,
             "rotten_shards_total": store.rotten,

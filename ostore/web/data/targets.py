@@ -21,10 +21,11 @@ OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Targets that need no signature."""
 
 TEMPORARY = "/temp/{uuid}"
+UPLOAD = "/uploads/{uuid}"
 CONTENT = "/objects/{hash}"
 SHARD = "/objects/{hash}.{i}"
 
-ROUTES: Final = (*sorted(FIXED), TEMPORARY, CONTENT, SHARD)
+ROUTES: Final = (*sorted(FIXED), TEMPORARY, UPLOAD, CONTENT, SHARD)
 """Every target, as the documentation writes it."""
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -43,6 +44,8 @@ def match(path: bytes) -> tuple[str, str]:
         return fixed, ""
     if path.startswith(b"/temp/"):
         return TEMPORARY, name
+    if path.startswith(b"/uploads/"):
+        return UPLOAD, name
     if path.startswith(b"/objects/"):
         return SHARD if "." in name else CONTENT, name
     return UNKNOWN, ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.backends.nodes import protocol
-from ostore.backends.shards import plain, temporaries
+from ostore.backends.shards import plain, temporaries, uploads
 from ostore.model import signing
 from ostore.model.errors import Malformed, NotFound, ShardError
 from ostore.model.ranges import Unsatisfiable
@@ -17,12 +17,14 @@ from ostore.web.data.answers import problem
 from ostore.web.data.node import ClusterId, NodeView, ShardList
 from ostore.web.data.objects import ContentResource, ShardResource
 from ostore.web.data.temp import TemporaryResource
+from ostore.web.data.uploads import MAX_BODY, UploadResource
 from ostore.web.status import Live
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 ALLOWED = {
     targets.TEMPORARY: TemporaryResource.allowed,
+    targets.UPLOAD: UploadResource.allowed,
     targets.CONTENT: ContentResource.allowed,
     targets.SHARD: ShardResource.allowed,
     "/node": NodeView.allowed,
@@ -104,6 +106,9 @@ class PageTests(SynchronousTestCase):
         self.assertIn(f"nobody touched for {hours} h", text)
         mib = objects.MAX_SMALL >> 20
         self.assertIn(f"at most {mib} MiB and {objects.MAX_FRAMES} frames", text)
+        self.assertIn(f"at most {uploads.MOST:,} uploads (`503`)", text)
+        self.assertIn(f"and has at most {MAX_BODY >> 20} MiB (`413`)", text)
+        self.assertIn(f"wrote within {uploads.ALIVE:g} s", text)
         self.assertIn(f"`limit` 1 to {parameters.MAX_LIMIT}", text)
         self.assertIn(f"within {signing.WINDOW} s", text)
 
