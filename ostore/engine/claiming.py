@@ -44,10 +44,14 @@ class Finished(OstoreError):
 
 @attrs.frozen
 class Found:
-    """An upload as its nodes tell of it: states by shard index."""
+    """An upload as its nodes tell of it: states by shard index.
+
+    `without` are nodes that answered, and have nothing of it.
+    """
 
     record: UploadRecord
     states: Mapping[int, UploadState]
+    without: frozenset[str]
 
     @property
     def active(self) -> bool:
@@ -105,7 +109,7 @@ class Claiming:
         silent = set(record.nodes.values()) - states.keys() - missing
         if len(found) + len(silent) < record.majority:
             raise NotFound("there is no such upload")
-        return Found(record, found)
+        return Found(record, found, frozenset(missing))
 
     async def claim(self, upload: str, first: Iterable[str], shards: int) -> Session:
         """Become the one who writes it, and put in order what is there.
@@ -121,7 +125,13 @@ class Claiming:
             try:
                 if len(granted) >= record.majority and _same(record, granted):
                     recovery = Recovery(
-                        self._house, upload, record, epoch, granted, self._expiry
+                        self._house,
+                        upload,
+                        record,
+                        epoch,
+                        granted,
+                        found.without,
+                        self._expiry,
                     )
                     return await recovery.run()
             except BaseException:

@@ -21,8 +21,9 @@ class Recovery:
     """Puts in order what a claim found, until the write quorum stands; used once.
 
     Nodes that are ahead of what k of them hold are cut back, nodes behind are brought
-    up to it as far as a quorum needs them, and lost ones are replaced. The epoch is
-    *settled* on a node last, when that holds everything.
+    up to it as far as a quorum needs them, and lost shards begin anew: on their own
+    node where that is `without` the upload (it was emptied), else on another one. The
+    epoch is *settled* on a node last, when that holds everything.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Recovery:
         record: UploadRecord,
         epoch: int,
         granted: Mapping[int, UploadState],
+        without: frozenset[str],
         expiry: float,
     ) -> None:
         self._house = writing
@@ -39,6 +41,7 @@ class Recovery:
         self._record = record
         self._epoch = epoch
         self._granted = granted
+        self._without = without
         self._expiry = expiry
         self._geometry = Geometry(record.data, record.parity)
         self._found = standing(record, granted)
@@ -135,15 +138,25 @@ class Recovery:
             for each in self._house.cluster.candidates()
             if each.writable and not each.suspect and each.id not in taken
         ]
-        for index in range(record.shards):
+        lost = [index for index in range(record.shards) if index not in ready]
+        for index in lost:
+            own = record.nodes.get(index, "")
+            if len(ready) < record.quorum and own in self._without:
+                await self._begin_anew(index, own, ready)
+        for index in lost:
             while index not in ready and spares and len(ready) < record.quorum:
                 node = spares.pop(0)
-                if await self._begin_on(node) and await self._rebuild(
-                    index, node, 0, dict(ready)
-                ):
-                    ready[index] = node
+                if await self._begin_anew(index, node, ready):
                     moved = {**self._record.nodes, index: node}
                     self._record = attrs.evolve(self._record, nodes=moved)
+
+    async def _begin_anew(self, index: int, node: str, ready: dict[int, str]) -> bool:
+        """Give a node a whole shard of what is held; False when that fails."""
+        if not await self._begin_on(node):
+            return False
+        if await self._rebuild(index, node, 0, dict(ready)):
+            ready[index] = node
+        return index in ready
 
     async def _begin_on(self, node: str) -> bool:
         upload, clock, text = self._upload, self._house.clock, self._record.to_json()

@@ -96,7 +96,14 @@ class OverHttp(TestCase):
 
     async def rise(self) -> None:
         """Six services, one engine."""
-        settings = Settings(**{**DEFAULTS, "laggard": 0.5, "locate_timeout": 0.3})
+        settings = Settings(
+            **{
+                **DEFAULTS,
+                "laggard": 0.5,
+                "locate_timeout": 0.3,
+                "upload_expiry": 3600.0,
+            }
+        )
         signer, bus = Signer([SECRET]), MemoryBus(REAL)
         voice = bus.member()
         folder = Path(self.mktemp()).resolve()
