@@ -40,7 +40,8 @@ Body = bytes | Callable[[], Iterable[bytes | memoryview]]
 class Client:
     """Asks one endpoint, over connections that are kept; threads may share it.
 
-    Made once a command; `close` ends it.
+    Made once a command; `close` ends it. Unless it is `patient`, a service that was
+    never reached is not waited for.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Client:
         sleep: Callable[[float], object],
         chance: Callable[[], float],
         backoff: Backoff,
+        patient: bool = True,
         authorization: str | None = None,
         trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         told: Callable[[str], None] = lambda _: None,
@@ -60,6 +62,8 @@ class Client:
         self.backoff = backoff
         self._sleep = sleep
         self._chance = chance
+        self._patient = patient
+        self._reached = False
         self._authorization = authorization
         self._trust = trust
         self._context: ssl.SSLContext | None = None
@@ -119,6 +123,8 @@ class Client:
         passing = not isinstance(error, Refused) or error.code in RETRIED
         if isinstance(error, Refused) and error.code == 409:
             passing = error.slug == BUSY
+        if isinstance(error, Unreachable) and error.absent:
+            passing = self._patient or self._reached
         passing = passing and not self._stopped
         wait = self.backoff.wait(failed, asked, self._chance) if passing else None
         if wait is None or not isinstance(error, Refused | Unreachable):
@@ -183,10 +189,12 @@ class Client:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise Unreachable(
+            failure = Unreachable(
                 f"{self.endpoint}: {reason(error)}; is the service running, and is "
                 "--endpoint right?"
-            ) from error
+            )
+            failure.absent = True
+            raise failure from error
         connection.sock.settimeout(IDLE)
         return connection
 
@@ -226,6 +234,7 @@ class Client:
             whole = False
         raw = connection.getresponse()
         raw.will_close = raw.will_close or not whole
+        self._reached = True
         return Answer(raw, connection, self._returned)
 
     def _until_answered(

@@ -102,9 +102,10 @@ def begin(values: dict[str, Any]) -> Session:
     assert isinstance(world, World)
     own = {key: values.pop(word, None) for word, key in COMMON_KEYS.items()}
     merged = {**outer, **{key: value for key, value in own.items() if value}}
-    merged.setdefault("retries", 5)
     if own["retries"] is not None:
         merged["retries"] = own["retries"]
+    merged["patient"] = "retries" in merged
+    merged.setdefault("retries", 5)
     return Session(world, merged)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -36,6 +37,7 @@ class Sender:
         hash: str | None = None,
     ) -> Sent:
         """Send a file; `hash` is its SHA-256 when it is known already."""
+        headers = typed(name, headers)
         with Source(path) as source:
             if self._zstd:
                 return self._coded(source, name, headers, bars)
@@ -46,6 +48,7 @@ class Sender:
     ) -> Sent:
         """Send what a stream gives."""
         bar = bars.bar(name, None)
+        headers = typed(name, headers)
         try:
             if self._zstd:
                 headers = {**headers, "Content-Encoding": "zstd"}
@@ -107,6 +110,17 @@ class Sender:
             source.check()
             # A file that is there is taken for whole.
             landing.settle(durable=True)
+
+
+def typed(name: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers, with the Content-Type that the name's end says where they lack it."""
+    if "Content-Type" in headers:
+        return headers
+    # What is built in, so that every machine says the same.
+    kind, coding = mimetypes.MimeTypes(()).guess_type(f"/{name}")
+    if coding is not None:
+        kind = {"gzip": "application/gzip", "bzip2": "application/x-bzip2"}.get(coding)
+    return headers if kind is None else {**headers, "Content-Type": kind}
 
 
 class Pull(io.RawIOBase):

@@ -54,6 +54,7 @@ class Session:
             sleep=world.sleep,
             chance=world.chance,
             backoff=Backoff(attempts=int(options.get("retries") or 0) + 1),
+            patient=bool(options.get("patient")),
             authorization=self.settings.authorization(),
             trust=self._trust,
             told=self.console.say,

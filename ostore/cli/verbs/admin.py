@@ -25,12 +25,13 @@ DRY_RUN = click.option("-n", "--dry-run", is_flag=True, help="Only count.")
 
 
 @click.group(
+    short_help="Look after a service.",
     epilog=examples(
         "ostore admin status",
         "ostore admin nodes",
         "ostore admin doctor --role api --config /etc/ostore/api.toml",
         "ostore admin scrub --wait --cluster-secret-file ostore-data/secret",
-    )
+    ),
 )
 def command() -> None:
     """Look after a service: its nodes, jobs and health.
@@ -40,7 +41,11 @@ def command() -> None:
     """
 
 
-@command.command("status", epilog=examples("ostore admin status"))
+@command.command(
+    "status",
+    short_help="Ready or not, and how it is.",
+    epilog=examples("ostore admin status"),
+)
 @verb
 def status(session: Session) -> None:
     """Show whether the service is ready, and how it is; status 1 when it is not ready."""
@@ -84,7 +89,9 @@ def _summary(view: View) -> list[tuple[str, str]]:
 
 
 @command.command(
-    "nodes", epilog=examples("ostore admin nodes", "ostore admin nodes --json")
+    "nodes",
+    short_help="The nodes.",
+    epilog=examples("ostore admin nodes", "ostore admin nodes --json"),
 )
 @verb
 def nodes(session: Session) -> None:
@@ -116,7 +123,9 @@ def _row(node: Node) -> tuple[str, ...]:
 
 
 @command.command(
-    "jobs", epilog=examples("ostore admin jobs", "ostore admin jobs 4f1c2a")
+    "jobs",
+    short_help="The jobs, or one run.",
+    epilog=examples("ostore admin jobs", "ostore admin jobs 4f1c2a"),
 )
 @click.argument("run", metavar="[ID]", required=False)
 @verb
@@ -140,7 +149,11 @@ def _line(job: Job, now: float) -> tuple[str, ...]:
     return job.name, moment(job.last, now), job.state or "-", moment(job.next, now)
 
 
-@command.command("run", epilog=examples("ostore admin run garbage --dry-run --wait"))
+@command.command(
+    "run",
+    short_help="Run a job now.",
+    epilog=examples("ostore admin run garbage --dry-run --wait"),
+)
 @click.argument("job")
 @DRY_RUN
 @click.option("--force", is_flag=True, help="Also when much would be moved.")
@@ -158,7 +171,11 @@ def run(
     _begun(session, asking, job, timeout, dry_run=dry_run, force=force, wait=wait)
 
 
-@command.command("scrub", epilog=examples("ostore admin scrub --wait"))
+@command.command(
+    "scrub",
+    short_help="Read and check all that is stored.",
+    epilog=examples("ostore admin scrub --wait"),
+)
 @DRY_RUN
 @WAIT
 @TIMEOUT
@@ -169,7 +186,11 @@ def scrub(session: Session, timeout: int, *, dry_run: bool, wait: bool) -> None:
     _begun(session, asking, "scrub", timeout, dry_run=dry_run, wait=wait)
 
 
-@command.command("repair", epilog=examples("ostore admin repair --wait"))
+@command.command(
+    "repair",
+    short_help="Look for missing shards.",
+    epilog=examples("ostore admin repair --wait"),
+)
 @WAIT
 @TIMEOUT
 @verb
@@ -218,7 +239,11 @@ def _show(session: Session, run: Run) -> None:
         raise Failure(f"{run.job} {run.id} failed: {run.why or 'it does not say why'}")
 
 
-@command.command("drain", epilog=examples("ostore admin drain 3fa2"))
+@command.command(
+    "drain",
+    short_help="Move all away from a node.",
+    epilog=examples("ostore admin drain 3fa2"),
+)
 @click.argument("node")
 @verb
 def drain(session: Session, node: str) -> None:
@@ -229,7 +254,11 @@ def drain(session: Session, node: str) -> None:
     _order(session, node, "drain", "drains")
 
 
-@command.command("undrain", epilog=examples("ostore admin undrain 3fa2"))
+@command.command(
+    "undrain",
+    short_help="Take a node back.",
+    epilog=examples("ostore admin undrain 3fa2"),
+)
 @click.argument("node")
 @verb
 def undrain(session: Session, node: str) -> None:
@@ -252,6 +281,7 @@ def _order(session: Session, word: str, order: str, done: str) -> None:
 
 @command.command(
     "doctor",
+    short_help="What is wrong, and what to mend.",
     epilog=examples(
         "ostore admin doctor",
         "ostore admin doctor --role standalone",

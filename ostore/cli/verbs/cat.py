@@ -10,7 +10,10 @@ from ostore.cli.options import NAME, PIECE_TO_GET, examples, verb
 from ostore.cli.session import Session
 
 
-@click.command(epilog=examples("ostore cat notes/a.txt | less"))
+@click.command(
+    short_help="Contents to standard output.",
+    epilog=examples("ostore cat notes/a.txt | less"),
+)
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
 @click.option(
     "--version",

@@ -11,11 +11,12 @@ VARIABLE = "_OSTORE_COMPLETE"
 
 
 @click.command(
+    short_help="Make a shell complete words.",
     epilog=examples(
         'eval "$(ostore completion bash)"                  # in ~/.bashrc',
         'eval "$(ostore completion zsh)"                   # in ~/.zshrc',
         "ostore completion fish > ~/.config/fish/completions/ostore.fish",
-    )
+    ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context

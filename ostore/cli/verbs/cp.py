@@ -10,7 +10,10 @@ from ostore.cli.session import Session
 from ostore.cli.target import last_part
 
 
-@click.command(epilog=examples("ostore cp trip/a.raw best/", "ostore cp a b"))
+@click.command(
+    short_help="Copy within the service.",
+    epilog=examples("ostore cp trip/a.raw best/", "ostore cp a b"),
+)
 @click.argument("source", metavar="NAME", type=NAME)
 @click.argument("to", metavar="NEW", type=NAME)
 @click.option(

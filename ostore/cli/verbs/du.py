@@ -27,7 +27,8 @@ class Sum:
 
 
 @click.command(
-    epilog=examples("ostore du", "ostore du --depth 2 trip/", "ostore du -a")
+    short_help="How much there is.",
+    epilog=examples("ostore du", "ostore du --depth 2 trip/", "ostore du -a"),
 )
 @click.argument("prefix", type=NAME, default="")
 @click.option(

@@ -14,10 +14,11 @@ from ostore.cli.session import Session
 
 
 @click.command(
+    short_help="Names by pattern, size and age.",
     epilog=examples(
         "ostore find trip/ --name '*.raw' --larger 10MiB",
         "ostore find --older 30d -0 logs/ | xargs -0 ostore rm --",
-    )
+    ),
 )
 @click.argument("prefix", type=NAME, default="")
 @click.option(

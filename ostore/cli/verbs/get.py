@@ -16,12 +16,13 @@ from ostore.cli.target import below, last_part
 
 
 @click.command(
+    short_help="Objects to files.",
     epilog=examples(
         "ostore get trip/photo.raw",
         "ostore get --version 1 trip/photo.raw old.raw",
         "ostore get trip/a.raw trip/b.raw folder/",
         "ostore get notes/a.txt - | wc",
-    )
+    ),
 )
 @click.argument("words", metavar="NAME... [FILE]", type=NAME, nargs=-1, required=True)
 @click.option(

@@ -10,7 +10,8 @@ from ostore.cli.session import Session
 
 
 @click.command(
-    epilog=examples("ostore ls", "ostore ls -l trip/", "ostore ls -r --json trip/")
+    short_help="Names, as in a folder.",
+    epilog=examples("ostore ls", "ostore ls -l trip/", "ostore ls -r --json trip/"),
 )
 @click.argument("prefix", type=NAME, default="")
 @click.option("-l", "--long", "detailed", is_flag=True, help="Size, time, version.")

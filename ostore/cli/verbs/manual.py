@@ -12,10 +12,11 @@ from ostore.cli.options import examples
 
 
 @click.command(
+    short_help="The manual pages.",
     epilog=examples(
         "ostore manual sync | man -l -",
         "ostore manual --to ~/.local/share/man/man1",
-    )
+    ),
 )
 @click.argument("words", metavar="[VERB]...", nargs=-1)
 @click.option(

@@ -40,11 +40,12 @@ VERSION = click.option(
 
 
 @click.group(
+    short_help="Many small files in one object.",
     epilog=examples(
         "ostore pack put letters archive/letters.zip",
         "ostore pack ls archive/letters.zip",
         "ostore pack get archive/letters.zip 2024/may.txt",
-    )
+    ),
 )
 def command() -> None:
     """Keep many small files as one object, and read single ones out of it.
@@ -56,6 +57,7 @@ def command() -> None:
 
 @command.command(
     "put",
+    short_help="A folder into one object.",
     epilog=examples(
         "ostore pack put letters archive/letters.zip",
         "ostore pack put --compress zstd --exclude '*.tmp' logs logs/may.zip",
@@ -134,7 +136,11 @@ def _built(
     return path, packer.count
 
 
-@command.command("ls", epilog=examples("ostore pack ls -l archive/letters.zip"))
+@command.command(
+    "ls",
+    short_help="What is in a pack.",
+    epilog=examples("ostore pack ls -l archive/letters.zip"),
+)
 @click.argument("name", type=NAME)
 @click.option("-l", "--long", "detailed", is_flag=True, help="Size, time, how kept.")
 @VERSION
@@ -160,6 +166,7 @@ def ls(session: Session, name: str, version: int | None, *, detailed: bool) -> N
 
 @command.command(
     "get",
+    short_help="Files out of a pack.",
     epilog=examples(
         "ostore pack get archive/letters.zip 2024/may.txt",
         "ostore pack get archive/letters.zip 2024/may.txt --to - | less",

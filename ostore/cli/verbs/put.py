@@ -19,13 +19,14 @@ from ostore.cli.upload import Limits
 
 
 @click.command(
+    short_help="Files to objects.",
     epilog=examples(
         "ostore put photo.raw",
         "ostore put photo.raw trip/first.raw",
         "ostore put *.raw trip/",
         "tar c folder | ostore put - backup/folder.tar",
         "ostore put --compress zstd --content-type text/plain log.txt logs/",
-    )
+    ),
 )
 @click.argument("words", metavar="FILE... [NAME]", type=PATH, nargs=-1, required=True)
 @click.option("--to", metavar="NAME", help="The name; all others are files.")

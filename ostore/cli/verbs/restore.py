@@ -14,7 +14,10 @@ from ostore.cli.session import Session
 _AT = re.compile(r"(.+)@([1-9][0-9]{0,17})", re.DOTALL)
 
 
-@click.command(epilog=examples("ostore versions trip/a", "ostore restore trip/a@2"))
+@click.command(
+    short_help="Make an old version the newest.",
+    epilog=examples("ostore versions trip/a", "ostore restore trip/a@2"),
+)
 @click.argument("words", metavar="NAME@N...", type=NAME, nargs=-1, required=True)
 @verb
 def command(session: Session, words: tuple[str, ...]) -> None:

@@ -12,11 +12,12 @@ from ostore.cli.session import Session
 
 
 @click.command(
+    short_help="Delete, by a marker or for good.",
     epilog=examples(
         "ostore rm trip/photo.raw",
         "ostore rm --version 2 trip/photo.raw",
         "ostore rm -r trip/",
-    )
+    ),
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
 @click.option(

@@ -21,7 +21,8 @@ META = "x-ostore-meta-"
 
 
 @click.command(
-    epilog=examples("ostore stat trip/photo.raw", "ostore stat --version 2 a")
+    short_help="What is known of one version.",
+    epilog=examples("ostore stat trip/photo.raw", "ostore stat --version 2 a"),
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
 @click.option(

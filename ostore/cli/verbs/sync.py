@@ -38,11 +38,12 @@ _SIZE_KEY = PLAIN_SIZE.removeprefix(_META).lower()
 
 
 @click.command(
+    short_help="Make a prefix and a folder the same.",
     epilog=examples(
         "ostore sync photos photos/",
         "ostore sync --delete --dry-run photos photos/",
         "ostore sync --download --exclude '*.tmp' photos photos/",
-    )
+    ),
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("prefix", type=NAME)
