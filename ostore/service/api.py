@@ -10,7 +10,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ostore.backends.metadata.elastic import make_store
-from ostore.backends.nodes.client import HttpNodes
+from ostore.backends.nodes.framed import FramedNodes
 from ostore.backends.nodes.pool import Pool
 from ostore.engine.joining import Joining
 from ostore.interfaces import IMetadataStore
@@ -110,7 +110,7 @@ class ApiService(Member):
         if settings.repair:
             await start_repairs(self, engine)
         foreground = start_maintenance(self, engine, metadata)
-        self.api = make_api(self, engine, workers, foreground, self.page)
+        self.api = make_api(self, engine, workers, foreground, self.page, nodes.figures)
         serving = serve_api(self, self.api, self.listening)
         await self._until_ready(engine)
         self.ready = True
@@ -123,7 +123,7 @@ class ApiService(Member):
     def _members(self) -> Members:
         return self._engine.cluster.members
 
-    def _nodes(self) -> HttpNodes:
+    def _nodes(self) -> FramedNodes:
         def endpoint(host: str, port: int, secure: bool) -> IStreamClientEndpoint:
             way: IStreamClientEndpoint = HostnameEndpoint(self.reactor, host, port)
             if secure:
@@ -133,7 +133,7 @@ class ApiService(Member):
         name = f"{socket.gethostname()[:64]}-{self.entropy(4).hex()}"
         caller = Caller(name, self.keys[0], self.clock.wall, self.entropy)
         pool = Pool(endpoint, self.clock)
-        nodes = HttpNodes(self._members, caller, pool, self.clock, self.entropy)
+        nodes = FramedNodes(self._members, caller, pool, self.clock, self.entropy)
         self.undo(nodes.stop)
         return nodes
 

@@ -100,6 +100,7 @@ class Data(Member):
             shards,
             guard,
             self.clock,
+            self.entropy,
             log_line,
             reasons=lambda: [] if bus.up else [f"bus: {bus.trouble}"],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import ThreadWriter
@@ -105,6 +105,7 @@ def make_api(
     workers: Workers,
     foreground: Foreground,
     page: Callable[[bytes], Awaitable[bytes]] | None = None,
+    figures: Callable[[], Mapping[str, float]] = dict,
 ) -> Api:
     """The api; `page` makes of what this process counts what /metrics shows."""
     guard = Guard(process.keys, AnyHost, process.clock.wall, Nonces())
@@ -118,6 +119,7 @@ def make_api(
         require_digest=process.settings.require_digest,
         instant_upload=process.settings.instant_upload,
         page=page,
+        figures=figures,
     )
 
 

@@ -112,9 +112,11 @@ class HttpNodes:
         if known is None:
             peer = Peer(node, self._members, self._caller, self._pool, self._clock)
             _ = peer.address
-            known = RemoteStore(peer, self._clock, self._tasks, self._entropy)
-            self._stores[node] = known
+            known = self._stores[node] = self._made(peer)
         return known
+
+    def _made(self, peer: Peer) -> RemoteStore:
+        return RemoteStore(peer, self._clock, self._tasks, self._entropy)
 
 
 @implementer(IShardStore)

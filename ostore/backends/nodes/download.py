@@ -30,6 +30,11 @@ DOUBT = 2.0
 """Seconds for finding out why an answer was cut."""
 
 
+def target_of(key: ShardKey, *, bad: bool) -> str:
+    """The target under which a shard is read. Raises Malformed."""
+    return f"/objects/{shard_name(key)}?layout={key.layout}{'&bad=1' if bad else ''}"
+
+
 async def open_remote(
     peer: Peer, key: ShardKey, clock: Clock, *, bad: bool = False
 ) -> RemoteReader:
@@ -37,7 +42,7 @@ async def open_remote(
 
     Raises ShardMissing, ShardRotten, NodeUnreachable.
     """
-    target = f"/objects/{shard_name(key)}?layout={key.layout}{'&bad=1' if bad else ''}"
+    target = target_of(key, bad=bad)
     told = await peer.ask(
         Ask("GET", f"{target}&part=index", repeatable=True, limit=MAX_TABLE)
     )

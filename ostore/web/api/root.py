@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from ostore.engine.store import ObjectStore
@@ -94,6 +94,7 @@ class Api:
     /metrics of our own part of it. Without `admin` nobody is let in for administration.
     With `require_digest` a PUT or POST without a Digest is refused; with
     `instant_upload` a known one needs no upload.
+    `figures` are those of what lies below the store.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Api:
         require_digest: bool = False,
         instant_upload: bool = True,
         page: Callable[[bytes], Awaitable[bytes]] | None = None,
+        figures: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._store = store
         self._admin = admin
@@ -116,7 +118,7 @@ class Api:
         self._workers = workers
         self._clock = clock
         self._require_digest = require_digest
-        self._traffic = Traffic(store.figures)
+        self._traffic = Traffic(lambda: {**store.figures(), **figures()})
         self._fixed: dict[str, Resource] = {
             SERVER: _Server(),
             "/objects/": Listing(store),

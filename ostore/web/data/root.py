@@ -18,10 +18,13 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource
 from ostore.web.data.answers import problem, shown_boot
+from ostore.web.data.conversation import Beginning, Conversations
 from ostore.web.data.node import ClusterId, NodeView, ShardList
 from ostore.web.data.objects import ContentResource, ShardResource
+from ostore.web.data.operations import Operations
 from ostore.web.data.targets import (
     CONTENT,
+    FRAMES,
     OPEN,
     SHARD,
     TEMPORARY,
@@ -54,6 +57,7 @@ class DataApi:
         node: ShardNode,
         guard: Guard,
         clock: Clock,
+        entropy: Callable[[int], bytes],
         log_line: Callable[[dict[str, object]], None],
         found_rotten: Callable[[ShardKey], None] = lambda _: None,
         reasons: Callable[[], list[str]] = list,
@@ -63,6 +67,9 @@ class DataApi:
         self._clock = clock
         self._found_rotten = found_rotten
         self._others = reasons
+        self.conversations = Conversations(
+            Operations(node.store, found_rotten), clock, entropy
+        )
         self._traffic = Traffic(self._figures)
         self._fixed: dict[str, Resource] = {
             "/node": NodeView(node, clock.wall),
@@ -105,9 +112,10 @@ class DataApi:
 
         Raises Unsigned, Malformed, NotFound, Problem.
         """
+        proven = None
         if call.path.decode("latin-1") not in OPEN:
             target = call.request.uri.decode("utf-8", "surrogateescape")
-            self._guard.check(call.method, target, call.header)
+            proven = self._guard.check(call.method, target, call.header)
         if call.header(NODE) not in (None, self._node.node_id):
             raise Problem(421, "another node answers here", slug="other-node")
         found, name = match(call.path)
@@ -120,6 +128,8 @@ class DataApi:
             return ContentResource(store, name, self._found_rotten)
         if found == SHARD:
             return ShardResource(store, name, self._found_rotten)
+        if found == FRAMES and proven is not None:
+            return Beginning(self.conversations, proven)
         if found not in self._fixed:
             raise NotFound("there is nothing here")
         return self._fixed[found]
@@ -130,6 +140,7 @@ class DataApi:
 
     def _figures(self) -> Mapping[str, float]:
         node, store = self._node, self._node.store
+        operations = self.conversations.operations
         return {
             "shards": node.shard_count,
             "free_bytes": node.space.free,
@@ -140,6 +151,10 @@ class DataApi:
             "lost_shards_total": store.lost,
             "rotten_shards_total": store.rotten,
             "refused_signatures_total": self._guard.refused,
+            "conversations": len(self.conversations),
+            "broken_conversations_total": self.conversations.broken,
+            "conversation_operations_total": operations.done,
+            "failed_conversation_operations_total": operations.failed,
         }
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from ostore.backends.nodes.records import TARGET
 from ostore.model.errors import Malformed
 
 UNKNOWN = "unknown"
@@ -14,8 +15,19 @@ UNKNOWN = "unknown"
 MAX_PATH = 1024
 """Bytes of a path as sent."""
 
+FRAMES = TARGET
+"""Where conversations begin."""
+
 FIXED = frozenset(
-    {"/shards", "/node", "/cluster-id", "/health/live", "/health/ready", "/metrics"}
+    {
+        FRAMES,
+        "/shards",
+        "/node",
+        "/cluster-id",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
 )
 OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Targets that need no signature."""
