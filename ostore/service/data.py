@@ -86,6 +86,7 @@ class Data(Member):
             self.clock,
             self.entropy,
             durable=settings.durable,
+            pack_limit=settings.pack_limit,
         )
         try:
             await shards.start()

@@ -280,6 +280,13 @@ SETTINGS = (
         "relaxed: no fsync before a write is acknowledged",
     ),
     Setting(
+        "pack-limit",
+        STANDALONE | DATA,
+        kinds.Size("0", "1MiB"),
+        "1MiB",
+        "contents up to this size are packed into segments; 0: each shard is a file",
+    ),
+    Setting(
         "max-head",
         ALL,
         kinds.Size("8KiB", "1MiB"),
@@ -397,6 +404,7 @@ class Settings:
     advertise: tuple[str, ...] = ()
     zone: tuple[str, ...] = ()
     nodes: int = 0
+    pack_limit: int = 0
     # api and standalone
     data_shards: int = 0
     parity_shards: int = 0

@@ -132,6 +132,7 @@ class Standalone(Process):
                 self.clock,
                 self.entropy,
                 durable=self.settings.durable,
+                pack_limit=self.settings.pack_limit,
             )
             try:
                 await node.start()

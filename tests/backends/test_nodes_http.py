@@ -30,6 +30,7 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
 
     timeout = 60
     skew = 0.0
+    pack_limit = 0
 
     def setUp(self) -> None:
         self.moved = 0.0
@@ -55,7 +56,13 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         clock = Clock(task.Clock(), self.node_wall, self.node_wall)
         workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(
-            self.mktemp(), Files(), workers, clock, os.urandom, durable=False
+            self.mktemp(),
+            Files(),
+            workers,
+            clock,
+            os.urandom,
+            durable=False,
+            pack_limit=self.pack_limit,
         )
         await node.start()
         await node.adopt("c" * 32, 1)
@@ -100,3 +107,9 @@ class OverTls(OverHttp):
 
     def tls(self) -> CertificateOptions:
         return credentials()
+
+
+class PackedOverHttp(OverHttp):
+    """The node packs small contents into segments."""
+
+    pack_limit = 1 << 20

@@ -99,9 +99,11 @@ class LossCase(StandaloneCase):
 class FolderTests(LossCase):
     """Whole nodes gone."""
 
+    pairs = tuple(combinations(NODES, 2))
+
     async def test_every_pair(self) -> None:
         """Any two folders deleted under a running store: reads are exact and mend."""
-        for pair in combinations(NODES, 2):
+        for pair in self.pairs:
             self.lose(*pair)
             await self.assert_right()
             await self.assert_mended()
@@ -138,7 +140,7 @@ class FolderTests(LossCase):
 
     async def test_every_pair_while_stopped(self) -> None:
         """Deleted while it was stopped: the same."""
-        for pair in combinations(NODES, 2):
+        for pair in self.pairs:
             await self.fall()
             self.lose(*pair)
             await self.rise()

@@ -158,7 +158,7 @@ class BrakeTests(MaintenanceCase):
 
     def test_counting(self) -> None:
         """So does a node that still counts its shards."""
-        scan = self.rigs[2].node.store._scan
+        scan = self.rigs[2].node.store._filed.scan
         scan._waiting.add("ff")
         self.pass_(6)
         self.assert_nothing_goes("still counts")

@@ -113,6 +113,7 @@ class SourcesTests(ConfigCase):
                 codec="auto",
                 require_digest=False,
                 durability="strict",
+                pack_limit=1 << 20,
                 cluster_secret_file=f"{root}/secret",
                 max_head=16384,
                 head_timeout=30,

@@ -311,6 +311,13 @@ class SimulatedDisk(Files):
         _settle(self._operate_on("fsync", fd))
         self._after(None)
 
+    def fdatasync(self, fd: int) -> None:
+        inode = self._operate_on("fdatasync", fd)
+        times = inode.durable_modified
+        _settle(inode)
+        inode.durable_modified = times
+        self._after(None)
+
     def fsync_folder(self, path: str) -> None:
         self._operate("fsync_folder", path)
         inode = self._folder(path)

@@ -88,6 +88,10 @@ class FaultyFiles(Files):
         self._do("fsync")
         super().fsync(fd)
 
+    def fdatasync(self, fd: int) -> None:
+        self._do("fdatasync")
+        super().fdatasync(fd)
+
     def fsync_folder(self, path: str) -> None:
         self._do("fsync_folder")
         super().fsync_folder(path)

@@ -66,6 +66,11 @@ class Disk:
         if self._durable:
             self.files.fsync(fd)
 
+    def sync_data(self, fd: int) -> None:
+        """Make an open file's bytes durable, its times perhaps not."""
+        if self._durable:
+            self.files.fdatasync(fd)
+
     def sync_folder(self, path: str) -> None:
         """Make a folder's names durable."""
         if self._durable:

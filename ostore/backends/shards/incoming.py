@@ -44,8 +44,11 @@ class Keeper(Protocol):
 
     async def keep(
         self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
-    ) -> None:
-        """Call `name(standing is bad)` when it is this key's turn; note the outcome."""
+    ) -> bool:
+        """Call `name(standing is bad)` when it is this key's turn; note the outcome.
+
+        False when there was no need to call it.
+        """
 
 
 @implementer(IShardSink)
@@ -182,13 +185,19 @@ class Incoming:
             return await name(standing_bad)
 
         try:
-            await self._keeper.keep(key, unless_given_up)
+            named = await self._keeper.keep(key, unless_given_up)
         except ShardRefused:
             raise
         except ShardError as error:
             self._error = error
             raise
-        self._fd = None
+        fd, self._fd = self._fd, None
+        if named or fd is None:
+            return
+        if self._lasting:
+            await self._workers.run(self._shelf.close, fd)
+        else:
+            await self._workers.run(self._shelf.give_up, fd, self._upload)
 
     async def _free(self) -> int:
         """The descriptor, when nothing is under way. Raises what failed before."""

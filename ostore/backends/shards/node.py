@@ -37,6 +37,7 @@ class ShardNode:
         *,
         durable: bool = True,
         headroom: int | None = None,
+        pack_limit: int = 0,
     ) -> None:
         self._root = Root(path, files, entropy)
         self._workers = workers
@@ -53,6 +54,7 @@ class ShardNode:
             self._mend_root,
             durable=durable,
             fence=self._fence,
+            pack_limit=pack_limit,
         )
 
     @property
