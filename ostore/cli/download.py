@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ from ostore.cli.journal import Entry, Journal
 from ostore.cli.remote import Remote, target
 from ostore.cli.target import Landing
 
+LARGE = 4
+"""Large objects that are on their way at once."""
 _TAG = re.compile(r'"([0-9a-f]{64})"')
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
@@ -75,6 +78,7 @@ class Downloads:
         self._journal = journal
         self._piece = piece
         self._ranges = ranges
+        self._large = threading.Semaphore(LARGE)
 
     def file(
         self,
@@ -94,7 +98,8 @@ class Downloads:
                     self._small(found, answer, landing, shown)
                     self._settle(found, landing, raw)
             else:
-                self._large(found, answer, path, shown, raw)
+                with self._large:
+                    self._in_pieces(found, answer, path, shown, raw)
         finally:
             answer.close()
             shown.end()
@@ -146,7 +151,7 @@ class Downloads:
                 at += count
                 bar.advance(count)
 
-    def _large(
+    def _in_pieces(
         self, found: Found, answer: Answer, path: Path, bar: Bar, raw: bool
     ) -> None:
         about = (str(self._remote.client.endpoint), found.name, str(path.absolute()))

@@ -176,9 +176,9 @@ transfer_options = (
         "--jobs",
         type=click.IntRange(1, 64),
         metavar="N",
-        default=4,
+        default=16,
         show_default=True,
-        help="Files at once.",
+        help="Files at once; of large ones four.",
     ),
     click.option(
         "--ranges",

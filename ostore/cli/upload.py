@@ -9,6 +9,7 @@ for a look at the file, so a file that changed never becomes a version.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
@@ -42,6 +43,8 @@ class Limits:
     instant: bool = True
 
 
+LARGE = 4
+"""Large files that are on their way at once."""
 WORTH_ASKING = 32 << 20
 """Bytes left to send above which it is asked whether the service has them already."""
 
@@ -57,6 +60,7 @@ class Uploads:
         self._remote = remote
         self._journal = journal
         self._limits = limits
+        self._large = threading.Semaphore(LARGE)
 
     def file(
         self,
@@ -69,6 +73,18 @@ class Uploads:
         """Send an open file. Raises Changed, Damaged, Unreachable, Refused."""
         if source.size <= self._limits.threshold:
             return self._whole(source, name, headers, bar, hash)
+        with self._large:
+            sent = self._resumed(source, name, headers, bar, hash)
+        return sent or self._whole(source, name, headers, bar, hash)
+
+    def _resumed(
+        self,
+        source: Source,
+        name: str,
+        headers: Mapping[str, str],
+        bar: Bar,
+        hash: str | None,
+    ) -> Sent | None:
         remote = self._remote
         entry = self._journal.open(
             "upload", str(remote.client.endpoint), name, str(source.path.absolute())
@@ -84,7 +100,7 @@ class Uploads:
             entry.close()
             raise
         entry.forget()
-        return sent or self._whole(source, name, headers, bar, hash)
+        return sent
 
     def content(self, content: bytes, name: str, headers: Mapping[str, str]) -> Sent:
         """Send what is in memory. Raises Damaged, Unreachable, Refused."""

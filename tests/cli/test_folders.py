@@ -161,8 +161,9 @@ class CopyTests(ServiceTestCase):
         """Content and headers are those of the version that was named."""
         for content in (b"one", b"two"):
             self.done("put", "-", "a", "--meta=k=v", stdin=content)
+        *_, old, _ = self.done("versions", "--json", "a").items
         self.done("cp", "a", "x/")
-        self.done("cp", "--version", "1", "a", "ü?&%41#")
+        self.done("cp", "--version", f"{old['version']}", "a", "ü?&%41#")
         self.assertEqual(self.done("cat", "x/a").raw, b"two")
         self.assertEqual(self.done("cat", "ü?&%41#").raw, b"one")
         self.assertEqual(
