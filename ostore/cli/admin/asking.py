@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from ostore.cli.admin.view import Run, View
 from ostore.cli.answer import CHUNK
 from ostore.cli.failures import Failure, Missing, Refused, Unreachable
 from ostore.cli.session import Session
-from ostore.model.signing import Caller
+
+if TYPE_CHECKING:
+    from ostore.model.signing import Caller
 
 CALLER = "ostore-admin"
 LOOK = 1.0
@@ -101,6 +103,9 @@ class Administration:
     def _once(self, target: str) -> Any:
         host = self._client.endpoint.authority
         if self._signer is None:
+            # 30 ms that only orders cost.
+            from ostore.model.signing import Caller  # noqa: PLC0415
+
             world = self._session.world
             secret = self._session.settings.secret()
             self._signer = Caller(CALLER, secret, world.wall, world.entropy)
