@@ -403,6 +403,13 @@ class IShardStore(Interface):
         Gives the bytes freed. Raises ShardRefused (the epoch is over).
         """
 
+    async def check(key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Read a number of stripes from `first` on, and compare them with their sums.
+
+        Gives the bytes of blocks read, and the stripe to go on with; 0 at the end.
+        Raises ShardMissing, ShardRotten (which also marks it bad).
+        """
+
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""
 

@@ -89,7 +89,7 @@ class Collecting:
         known = await self._metadata.cluster()
         if known is not None and known.epoch >= epoch:
             live = [member.beat.node for member in self._cluster.live()]
-            await self._at_nodes(live, lambda node: self._tell(node, known))
+            await self.at_nodes(live, lambda node: self._tell(node, known))
 
     def walk(self, after: str = "", until: str = LAST) -> Walk:
         """Over everything that live nodes hold and versions refer to."""
@@ -107,21 +107,33 @@ class Collecting:
         What is younger than `age` by now, renewed meanwhile or out of reach stays.
         Raises MetadataUnavailable, and nothing is moved then.
         """
+        tokens = await self.condemn(shards, age, epoch)
+        if not any(tokens) or await self._metadata.content(hash) is not None:
+            return Collected(kept=len(shards))  # a token that is not used is harmless
+        return await self.discard(shards, tokens, epoch)
+
+    async def condemn(
+        self, shards: Sequence[Held], age: float, epoch: int
+    ) -> Sequence[str | None]:
+        """A token for each shard, None where the node refuses or is out of reach."""
 
         async def condemn(held: Held) -> str:
             node, facts = held
             return await self._nodes.store(node).condemn(facts.key, age, epoch)
 
-        tokens = await self._at_nodes(shards, condemn)
-        if not any(tokens) or await self._metadata.content(hash) is not None:
-            return Collected(kept=len(shards))  # a token that is not used is harmless
+        return await self.at_nodes(shards, condemn)
+
+    async def discard(
+        self, shards: Sequence[Held], tokens: Sequence[str | None], epoch: int
+    ) -> Collected:
+        """Move to garbage what was condemned and not renewed since."""
 
         async def discard(order: tuple[Held, str]) -> bool:
             (node, facts), token = order
             return await self._nodes.store(node).discard(facts.key, token, epoch)
 
         orders = [(s, t) for s, t in zip(shards, tokens, strict=True) if t]
-        moved = await self._at_nodes(orders, discard)
+        moved = await self.at_nodes(orders, discard)
         sizes = [
             order[0][1].bytes for order, gone in zip(orders, moved, strict=True) if gone
         ]
@@ -148,7 +160,7 @@ class Collecting:
             return await self._nodes.store(node).erase(key, age, epoch)
 
         orders = list(dict.fromkeys((node, facts.key) for node, facts in shards))
-        freed = [size or 0 for size in await self._at_nodes(orders, erase)]
+        freed = [size or 0 for size in await self.at_nodes(orders, erase)]
         self.freed_bytes += sum(freed)
         gone = sum(size > 0 for size in freed)
         return Collected(gone, len(orders) - gone, 0, sum(freed))
@@ -157,11 +169,11 @@ class Collecting:
         async def restore(node: str) -> bool:
             return bool((await self._nodes.store(node).restore(hash)).shards)
 
-        back = await self._at_nodes(sorted({node for node, _ in shards}), restore)
+        back = await self.at_nodes(sorted({node for node, _ in shards}), restore)
         restored = sum(bool(each) for each in back)
         return Collected(0, len(shards) - restored, restored)
 
-    async def _at_nodes(
+    async def at_nodes(
         self, orders: Sequence[T], work: Callable[[T], Awaitable[R]]
     ) -> list[R | None]:
         """What each order gives, None for one that a node could not or would not do."""

@@ -92,6 +92,10 @@ class JobBook:
         """Write down what a job wants to know at its next run."""
         await self.change(job, lambda record: attrs.evolve(record, memory=memory))
 
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock.wall()
+
     def shown(self) -> dict[str, Any]:
         """The jobs of /cluster, as they were read last."""
         return {job: record.shown() for job, record in self.records.items()}

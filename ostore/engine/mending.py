@@ -27,7 +27,7 @@ from ostore.model.placement import rank
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks, gather, shielded, start
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Contents mended at the same time."""
 PAGE = 100
 """Degraded contents fetched from the metadata at once."""
@@ -79,12 +79,14 @@ class Mending:
     async def start(self) -> None:
         """Begin to drain; `read_marks` brings in what was written degraded."""
         self._repairs.wake = self._wake
+        self._repairs.served = True
         self._wake()
 
     async def stop(self) -> None:
         """Drop what is under way; temporaries go, nothing named is touched."""
         self._stopped = True
         self._repairs.wake = lambda: None
+        self._repairs.served = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         await self._tasks.stop()
@@ -124,6 +126,8 @@ class Mending:
                 await self._rebuild(repair, standing, reader, todo)
             finally:
                 await reader.close()
+            if not repair.marks:
+                return not todo.later
             again = await self._cluster.survey(repair.hash)
             todo = self._plan(repair, again, again.standing(repair.layout.id))
         if todo.whole and repair.marks:
@@ -167,6 +171,9 @@ class Mending:
     ) -> None:
         table = await reader.table()
         reader.until(len(table))
+        if len(table) <= 1:
+            await self._rebuild_small(repair, standing, reader, todo)
+            return
         sinks: dict[int, IShardSink] = {}
         try:
             for index, node in todo.targets.items():
@@ -191,6 +198,30 @@ class Mending:
                 await self._clock.within(
                     STEP, gather(sink.abort() for sink in sinks.values())
                 )
+
+    async def _rebuild_small(
+        self, repair: Repair, standing: Standing, reader: StripeReader, todo: Plan
+    ) -> None:
+        """Of one stripe or none: each shard in one step."""
+        table, wanted = await reader.table(), sorted(todo.targets)
+        made: Sequence[Sequence[Frame]] = [()] * len(wanted)
+        if len(table):
+            made = [(f,) for f in await self._coded(reader, table, 0, wanted)]
+        if await self._metadata.content(repair.hash) is None:
+            return
+
+        async def put(index: int, frames: Sequence[Frame]) -> None:
+            node = todo.targets[index]
+            key = ShardKey(repair.hash, index, repair.layout.id)
+            deadline = self._clock.wall() + STEP
+            put = self._nodes.store(node).put_small
+            work = put(key, standing.layout, frames, deadline, standing.oldest)
+            await self._step(node, work)
+            self.mended += 1
+
+        for outcome in await gather(map(put, wanted, made)):
+            if isinstance(outcome, Exception):
+                raise outcome
 
     async def _create(self, node: str) -> IShardSink:
         """A temporary there; one under way when we are stopped is seen to its end."""

@@ -28,6 +28,7 @@ from ostore.model.errors import (
     Refused,
     TooFewShards,
 )
+from ostore.model.scrubbing import Progress
 from ostore.model.versions import NewVersion, Page, Version, bounded
 
 __all__ = [
@@ -304,9 +305,14 @@ class ObjectStore:
         return {
             "ostore_nodes_live": len(self._cluster.live()),
             "ostore_repairs_waiting": len(self._repairs),
+            **{
+                f"ostore_repairs_left_{left}": count
+                for left, count in sorted(self._repairs.by_left().items())
+            },
             "ostore_repairs_forgotten_total": self._repairs.forgotten,
             "ostore_shards_mended_total": self._mending.mended,
             "ostore_repairs_failed_total": self._mending.failed,
+            **self._scrubbed(),
             "ostore_job_failures_total": self.jobs.failures,
             "ostore_collected_bytes_total": self._hands.moved_bytes,
             "ostore_freed_bytes_total": self._hands.freed_bytes,
@@ -316,6 +322,12 @@ class ObjectStore:
             "ostore_inflight_bytes": self._putting.writing.budget.lent,
             **({} if self._resuming is None else self._resuming.figures()),
         }
+
+    def _scrubbed(self) -> Mapping[str, float]:
+        progress = Progress.from_json(self.jobs.records["scrub"].memory)
+        if progress is None:
+            return {}
+        return {"ostore_scrub_oldest_seconds": progress.oldest(self.jobs.now())}
 
     def _ask(self, verb: str, name: str) -> None:
         self._authorize(self._principal, verb, self._bucket, name)

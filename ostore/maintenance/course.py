@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 OFTEN = 1.0
 """Seconds between two looks at the brakes, and two savings of the progress."""
+PATIENCE = 30.0
+"""Seconds for which a run waits for a doubt to go away."""
 TOGETHER = 8
 """Contents that are worked on at once."""
 
@@ -104,16 +106,25 @@ class Course:
     async def go_on(self, steps: float = 1) -> None:
         """Called before each piece of work; `steps` is about how many files it touches.
 
-        Raises Stopped when a brake is on, LeaseLost when the lease is.
+        Raises Stopped when a brake stays on, LeaseLost when the lease is.
         """
         await self._pace.take(steps)
         self._epoch()
         now = self.clock.monotonic()
         if self._looked is None or now - self._looked >= OFTEN:
             self._looked = now
-            if not self.dry_run and (why := await self._brakes()):
-                raise Stopped("; ".join(why))
+            if not self.dry_run:
+                await self._while_in_doubt()
             await self._save()
+
+    async def _while_in_doubt(self) -> None:
+        """Nothing goes on while a brake is on; it may be off again in a moment."""
+        end = self.clock.monotonic() + PATIENCE
+        while why := await self._brakes():
+            if self.clock.monotonic() >= end:
+                raise Stopped("; ".join(why))
+            await self.clock.sleep(OFTEN)
+            self._epoch()
 
     async def wait(self, seconds: float) -> None:
         """Let so much time go by (monotonic seconds), under the same conditions."""

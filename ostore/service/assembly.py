@@ -19,6 +19,7 @@ from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
 from ostore.engine.resuming import Resuming
 from ostore.engine.store import ObjectStore
+from ostore.engine.tending import Tending
 from ostore.erasure.codec import Codecs
 from ostore.erasure.geometry import Geometry
 from ostore.interfaces import IMessageBus, IMetadataStore, INodes
@@ -36,7 +37,7 @@ CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
 
 
-JOBS = ("retention", "orphans", "garbage")
+JOBS = ("retention", "orphans", "garbage", "census", "scrub")
 """The names of the maintenance jobs."""
 
 
@@ -55,6 +56,7 @@ class Engine:
     store: ObjectStore
     hands: Collecting
     jobs: JobBook
+    tending: Tending
 
 
 def assemble(
@@ -127,6 +129,15 @@ def assemble(
         rebuild_delay=settings.rebuild_delay,
     )
     hands = Collecting(cluster, nodes, metadata, clock, tell)
+    tending = Tending(
+        cluster,
+        nodes,
+        metadata,
+        repairs,
+        hands,
+        clock,
+        rebuild_delay=settings.rebuild_delay,
+    )
     jobs = JobBook(metadata, clock, entropy, JOBS)
     store = ObjectStore(
         cluster,
@@ -145,7 +156,7 @@ def assemble(
         faults,
         None if tokens is None else Resuming(putting, tokens, settings.upload_expiry),
     )
-    return Engine(cluster, putting, mending, repairs, store, hands, jobs)
+    return Engine(cluster, putting, mending, repairs, store, hands, jobs, tending)
 
 
 def codecs_named(provider: str) -> Codecs:

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import ThreadWriter
 from ostore.interfaces import IMetadataStore
+from ostore.maintenance.counting import Census
 from ostore.maintenance.course import Job
 from ostore.maintenance.garbage import Garbage
 from ostore.maintenance.orphans import Orphans
 from ostore.maintenance.pace import Foreground, Pace
 from ostore.maintenance.retention import Retention
 from ostore.maintenance.runner import Runner
+from ostore.maintenance.scrub import Scrub
 from ostore.model.signing import AnyHost, Guard, Nonces
 from ostore.service.assembly import Engine
 from ostore.service.process import Process
@@ -75,6 +77,8 @@ def jobs_of(
         Retention(metadata, settings.keep_versions, every),
         Orphans(engine.hands, settings.orphan_grace, every),
         Garbage(engine.hands, settings.garbage_expiry, every),
+        Census(engine.tending, every),
+        Scrub(engine.tending, settings.scrub_period),
     )
 
 

@@ -217,6 +217,13 @@ SETTINGS = (
         "how often old versions, orphans and garbage are looked for",
     ),
     Setting(
+        "scrub-period",
+        ENGINE,
+        kinds.Duration("1s", "3650d"),
+        "30d",
+        "every shard is read and checked once in this time",
+    ),
+    Setting(
         "rebuild-delay",
         ENGINE,
         kinds.Duration("0s", "365d"),
@@ -418,6 +425,7 @@ class Settings:
     keep_versions: int = 0
     garbage_expiry: float = 0.0
     maintenance_interval: float = 0.0
+    scrub_period: float = 0.0
     rebuild_delay: float = 0.0
     repair: bool = True
     metadata: str | None = None

@@ -106,6 +106,7 @@ class SourcesTests(ConfigCase):
                 keep_versions=5,
                 garbage_expiry=7 * 24 * 3600,
                 maintenance_interval=3600,
+                scrub_period=30 * 24 * 3600,
                 rebuild_delay=600,
                 repair=True,
                 metadata=f"{root}/metadata.sqlite",

@@ -54,6 +54,7 @@ DEFAULTS: Mapping[str, Any] = {
     "keep_versions": 5,
     "garbage_expiry": 60.0,
     "maintenance_interval": 3600.0,
+    "scrub_period": 30 * 24 * 3600.0,
     "rebuild_delay": 600.0,
     "repair": True,
     "metadata": "",

@@ -286,6 +286,18 @@ class RemoteStore:
         except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer is no number of bytes") from None
 
+    async def check(self, key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Have some stripes read there; bytes, and the stripe to go on with."""
+        target = (
+            f"/objects/{shard_name(key)}?do=check&layout={key.layout}&first={first:d}"
+        )
+        ask = Ask("POST", target, repeatable=True, patience=COMMIT)
+        shown = (await self.peer.ask(ask)).json()
+        try:
+            return int(shown["bytes"]), int(shown["next"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise NodeUnreachable("the node's answer is no number of bytes") from None
+
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""
         target = f"/objects/{shard_name(key)}?do=bad&layout={key.layout}"

@@ -11,6 +11,7 @@ from typing import TypeVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ostore.backends.shards.checking import read_through
 from ostore.backends.shards.collecting import Exits, Fence, no_fence
 from ostore.backends.shards.committing import Commits, Name
 from ostore.backends.shards.disk import Disk
@@ -245,6 +246,10 @@ class ShardStore:
                     self._must_know()
                 raise
         return Reader(opened, self._workers, lambda: self._ledger.rot(key))
+
+    async def check(self, key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Read some stripes; bytes read, and the stripe to go on with, 0 at the end."""
+        return await read_through(await self.open(key), first)
 
     async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
         """A page of everything held; raises NodeUnreachable while the count goes on.
