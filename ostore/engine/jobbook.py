@@ -100,6 +100,16 @@ class JobBook:
         """The jobs of /cluster, as they were read last."""
         return {job: record.shown() for job, record in self.records.items()}
 
+    def moves(self) -> dict[str, Any]:
+        """How far the run of rebalance is that is under way; zeros without one."""
+        running = self.records["rebalance"].running
+        counts = running[0].counts if running else {}
+        return {
+            "moved": counts.get("moved", 0),
+            "left_bytes": counts.get("left_bytes", 0),
+            "eta_seconds": counts.get("eta_seconds", 0),
+        }
+
     async def _read(self, job: str) -> tuple[Record, str]:
         note = await self._metadata.note(f"job-{job}")
         if note is None:

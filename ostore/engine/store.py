@@ -13,6 +13,7 @@ from ostore.engine.getting import ByteStream, Getting
 from ostore.engine.intake import Body
 from ostore.engine.jobbook import JobBook
 from ostore.engine.mending import Mending
+from ostore.engine.moving import Moving
 from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.referring import PutRequest
@@ -84,6 +85,7 @@ class ObjectStore:
         repairs: Repairs,
         jobs: JobBook,
         hands: Collecting,
+        moving: Moving,
         brakes: Callable[[], list[str]],
         codec: str,
         version: str,
@@ -103,6 +105,7 @@ class ObjectStore:
         self._repairs = repairs
         self.jobs = jobs
         self._hands = hands
+        self._moving = moving
         self._brakes = brakes
         self._faults = faults
         self._resuming = resuming
@@ -264,6 +267,15 @@ class ObjectStore:
             for index, nodes in standings[0].places.items()
         }
 
+    async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
+        """Have a node give its shards away, or keep them; what is known of the node.
+
+        Raises NotFound, ShardError.
+        """
+        self._ask("drain", node)
+        state = await self._moving.drain(node, on=on)
+        return {"id": node, "draining": on, "state": state}
+
     async def reasons(self) -> list[str]:
         """Why the service is not ready, a sentence each; empty when it is."""
         why = list(self._brakes())
@@ -295,6 +307,7 @@ class ObjectStore:
             ],
             "faults": self._faults(),
             "repairs": {"waiting": len(self._repairs), "worst": self._repairs.worst},
+            "moves": self.jobs.moves(),
             "jobs": self.jobs.shown(),
             "codec": self._codec,
             "version": self._version,
@@ -315,6 +328,7 @@ class ObjectStore:
             **self._scrubbed(),
             "ostore_job_failures_total": self.jobs.failures,
             "ostore_collected_bytes_total": self._hands.moved_bytes,
+            "ostore_moved_bytes_total": self._moving.moved_bytes,
             "ostore_freed_bytes_total": self._hands.freed_bytes,
             "ostore_locates_total": self._cluster.locates,
             "ostore_bus_messages_dropped_total": self._cluster.dropped,

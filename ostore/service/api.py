@@ -94,6 +94,7 @@ class ApiService(Member):
             self.entropy,
             workers,
             tell=nodes.adopt,
+            drain=nodes.drain,
             belongs=joining.belongs,
             brakes=brakes,
             tokens=Tokens(self.keys),

@@ -13,6 +13,7 @@ from ostore.engine.getting import Getting
 from ostore.engine.intake import Coding, Writing
 from ostore.engine.jobbook import JobBook
 from ostore.engine.mending import Mending
+from ostore.engine.moving import Drain, Moving
 from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.renewing import Renewing
@@ -37,12 +38,16 @@ CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
 
 
-JOBS = ("retention", "orphans", "garbage", "census", "scrub")
+JOBS = ("retention", "orphans", "garbage", "census", "scrub", "rebalance")
 """The names of the maintenance jobs."""
 
 
 async def tell_nobody(_: str, __: ClusterFacts) -> None:
     """Where nodes learn of an epoch from the orders that bear it."""
+
+
+async def drain_nobody(_: str, __: bool) -> None:
+    """Where nodes cannot be drained."""
 
 
 @attrs.frozen
@@ -57,6 +62,7 @@ class Engine:
     hands: Collecting
     jobs: JobBook
     tending: Tending
+    moving: Moving
 
 
 def assemble(
@@ -70,6 +76,7 @@ def assemble(
     workers: Workers,
     *,
     tell: Tell = tell_nobody,
+    drain: Drain = drain_nobody,
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
     brakes: Callable[[], list[str]] = list,
@@ -138,6 +145,7 @@ def assemble(
         clock,
         rebuild_delay=settings.rebuild_delay,
     )
+    moving = Moving(cluster, nodes, metadata, tending, clock, entropy, drain)
     jobs = JobBook(metadata, clock, entropy, JOBS)
     store = ObjectStore(
         cluster,
@@ -150,13 +158,16 @@ def assemble(
         repairs,
         jobs,
         hands,
+        moving,
         brakes,
         codecs.name,
         __version__,
         faults,
         None if tokens is None else Resuming(putting, tokens, settings.upload_expiry),
     )
-    return Engine(cluster, putting, mending, repairs, store, hands, jobs, tending)
+    return Engine(
+        cluster, putting, mending, repairs, store, hands, jobs, tending, moving
+    )
 
 
 def codecs_named(provider: str) -> Codecs:

@@ -12,6 +12,7 @@ from ostore.maintenance.course import Job
 from ostore.maintenance.garbage import Garbage
 from ostore.maintenance.orphans import Orphans
 from ostore.maintenance.pace import Foreground, Pace
+from ostore.maintenance.rebalance import Rebalance
 from ostore.maintenance.retention import Retention
 from ostore.maintenance.runner import Runner
 from ostore.maintenance.scrub import Scrub
@@ -79,6 +80,7 @@ def jobs_of(
         Garbage(engine.hands, settings.garbage_expiry, every),
         Census(engine.tending, every),
         Scrub(engine.tending, settings.scrub_period),
+        Rebalance(engine.moving, every),
     )
 
 

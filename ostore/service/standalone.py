@@ -70,6 +70,9 @@ class Standalone(Process):
         async def tell(node: str, facts: ClusterFacts) -> None:
             await by_id[node].adopt(facts.id, facts.epoch)
 
+        async def drain(node: str, on: bool) -> None:
+            await by_id[node].drain(on=on)
+
         engine = assemble(
             self.settings,
             ours,
@@ -80,6 +83,7 @@ class Standalone(Process):
             self.entropy,
             workers,
             tell=tell,
+            drain=drain,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),

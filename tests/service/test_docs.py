@@ -98,13 +98,6 @@ class OperationsTests(SynchronousTestCase):
             settings = resolve(role, {"config": path}, {})
             self.assertGreater(len(settings.rabbitmq_server), 1)
 
-    def test_script(self) -> None:
-        """The script that asks for every content is Python."""
-        (script,) = re.findall(
-            r"<<'END'\n(.*?)^END$", self.text, re.MULTILINE | re.DOTALL
-        )
-        compile(script, "script", "exec")
-
     def test_variables(self) -> None:
         """Every variable of the environment on any page is one of ours."""
         known = {setting.variable for setting in (*SETTINGS, CONFIG)} | VARIABLES

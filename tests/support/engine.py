@@ -335,10 +335,15 @@ class EngineCase(SynchronousTestCase):
         for number in range(1, nodes + 1):
             self.add_rig(number)
         entropy = Random(0).randbytes
-        by_id = {rig.id: rig.node for rig in self.rigs}
+
+        def node_of(id: str) -> ShardNode:
+            return next(rig.node for rig in self.rigs if rig.id == id)
 
         async def tell(node: str, facts: ClusterFacts) -> None:
-            await by_id[node].adopt(facts.id, facts.epoch)
+            await node_of(node).adopt(facts.id, facts.epoch)
+
+        async def drain(node: str, on: bool) -> None:
+            await node_of(node).drain(on=on)
 
         self.engine: Engine = assemble(
             self.settings,
@@ -350,6 +355,7 @@ class EngineCase(SynchronousTestCase):
             entropy,
             InlineWorkers(),
             tell=tell,
+            drain=drain,
             expected=frozenset(rig.id for rig in self.rigs),
             tokens=Tokens([SECRET]),
         )

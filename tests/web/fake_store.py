@@ -167,6 +167,7 @@ class FakeStore:
     uploads: FakeUploads = attrs.field(factory=FakeUploads)
     begun: list[tuple[PutRequest, int]] = attrs.field(factory=list)
     high: dict[str, int] = attrs.field(factory=dict)
+    drained: list[bool] = attrs.field(factory=list)
     jobs: JobBook = attrs.field(factory=job_book)
 
     async def put(self, request: PutRequest, body: Body) -> Version:
@@ -297,6 +298,13 @@ class FakeStore:
     def view(self) -> dict[str, Any]:
         """The cluster."""
         return {"nodes": [], "repairs": {"waiting": 0, "worst": None}, "jobs": {}}
+
+    async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
+        """Note it."""
+        if node != "n":
+            raise NotFound("there is no such node in this cluster")
+        self.drained.append(on)
+        return {"id": node, "draining": on, "state": "up"}
 
     def figures(self) -> Mapping[str, float]:
         """Two figures."""

@@ -75,3 +75,24 @@ class JobTests(Served):
             self.assertEqual(answer.status, 202)
         answer = await self.signed("POST", "/cluster/jobs/orphans")
         self.assert_problem(answer, 409)
+
+
+class NodeTests(Served):
+    """Nodes that are to go."""
+
+    async def test_drain(self) -> None:
+        """A signed POST drains a node, or has it stay."""
+        answer = await self.signed("POST", "/cluster/nodes/n/drain")
+        self.assertEqual((answer.status, answer.json()["draining"]), (202, True))
+        answer = await self.signed("POST", "/cluster/nodes/n/undrain")
+        self.assertEqual((answer.status, answer.json()["draining"]), (202, False))
+        self.assertEqual(self.store.drained, [True, False])
+
+    async def test_refused(self) -> None:
+        """Unsigned 401; other nodes and other orders 404."""
+        answer = await self.ask("POST", "/cluster/nodes/n/drain")
+        self.assert_problem(answer, 401)
+        for target in ("m/drain", "n/kill", "n", "", "n/drain/"):
+            answer = await self.signed("POST", f"/cluster/nodes/{target}")
+            self.assert_problem(answer, 404)
+        self.assertEqual(self.store.drained, [])

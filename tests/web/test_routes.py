@@ -19,6 +19,7 @@ ALLOWED = {
     "/locate/{hash}": "GET, HEAD, OPTIONS",
     "/cluster": "GET, HEAD, OPTIONS",
     "/cluster/jobs/{job}": "GET, HEAD, POST, OPTIONS",
+    "/cluster/nodes/{node}": "POST, OPTIONS",
     "/health/live": "GET, HEAD, OPTIONS",
     "/health/ready": "GET, HEAD, OPTIONS",
     "/metrics": "GET, HEAD, OPTIONS",
@@ -33,7 +34,10 @@ class RouteTests(Served):
         self.assertEqual(set(ROUTES), set(ALLOWED))
         for route, allow in ALLOWED.items():
             answer = await self.ask(
-                "OPTIONS", route.format(name="a", hash="0" * 64, job="scrub", token="t")
+                "OPTIONS",
+                route.format(
+                    name="a", hash="0" * 64, job="scrub", token="t", node="n/drain"
+                ),
             )
             self.assertEqual((answer.status, answer.body), (204, b""), route)
             self.assertEqual(answer.get("allow"), allow)
@@ -49,7 +53,9 @@ class RouteTests(Served):
     async def test_other_methods(self) -> None:
         """Every method that is not allowed is 405 with Allow."""
         for route, allow in ALLOWED.items():
-            target = route.format(name="a", hash="0" * 64, job="scrub", token="t")
+            target = route.format(
+                name="a", hash="0" * 64, job="scrub", token="t", node="n/drain"
+            )
             for method in ("PUT", "POST", "DELETE", "PATCH", "TRACE", "BREW"):
                 if method in allow or (route == "/objects/" and method != "PATCH"):
                     continue

@@ -95,6 +95,11 @@ class HttpNodes:
         target = f"/cluster-id?id={checked_id(facts.id)}&epoch={facts.epoch}"
         await self._known(node).peer.ask(Ask("POST", target, repeatable=True))
 
+    async def drain(self, node: str, on: bool) -> None:
+        """Have a node give its shards away, or no longer so."""
+        ask = Ask("POST", f"/drain?on={on:d}", repeatable=True)
+        await self._known(node).peer.ask(ask)
+
     def keep(self, nodes: Collection[str]) -> None:
         """Forget all others: their clocks, and what was made to reach them."""
         self._caller.keep(nodes)

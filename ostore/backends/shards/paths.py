@@ -88,6 +88,11 @@ class Paths:
         return f"{self.root}/lock"
 
     @property
+    def draining(self) -> str:
+        """A file that is there while the node gives its shards away."""
+        return f"{self.root}/draining"
+
+    @property
     def objects(self) -> str:
         """Folders of shards."""
         return f"{self.root}/objects"

@@ -1,10 +1,11 @@
-"""`/cluster/jobs/…`: maintenance asked for, and what became of it."""
+"""`/cluster/jobs/…` and `/cluster/nodes/…`: what an administrator asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ostore.engine.store import ObjectStore
+from ostore.model.errors import NotFound
 from ostore.model.signing import Guard, Unsigned, WrongTime
 from ostore.streaming.problem import Problem
 from ostore.streaming.resource import Call, Resource
@@ -39,6 +40,13 @@ class Administration:
             ) from None
 
 
+def check(admin: Administration | None, call: Call) -> None:
+    """Raise Problem 401 unless the request is signed."""
+    if admin is None:
+        raise Problem(401, "nobody is let in here", slug="unsigned")
+    admin.check(call)
+
+
 class JobResource(Resource):
     """POST with a job's name begins a run, GET with a run's id shows it."""
 
@@ -58,9 +66,7 @@ class JobResource(Resource):
 
     async def post(self, call: Call) -> None:
         """202 with the new run. Raises Problem 401, NotFound, Refused."""
-        if self._admin is None:
-            raise Problem(401, "nobody is let in here", slug="unsigned")
-        self._admin.check(call)
+        check(self._admin, call)
         run = await self._store.jobs.ask(
             self._name,
             dry_run=parameters.switch(call, "dry_run"),
@@ -68,3 +74,24 @@ class JobResource(Resource):
         )
         where = {"Location": f"/cluster/jobs/{run.id}"}
         send_json(call.reply, 202, run.shown(), where)
+
+
+class NodeResource(Resource):
+    """`/cluster/nodes/{id}/drain` and `/undrain`."""
+
+    allowed = ("POST",)
+
+    def __init__(
+        self, store: ObjectStore, admin: Administration | None, rest: bytes
+    ) -> None:
+        self._store = store
+        self._admin = admin
+        self._node, _, self._order = rest.decode("latin-1").partition("/")
+
+    async def post(self, call: Call) -> None:
+        """202: the node takes no new shards and is emptied, or is one like any other."""
+        if self._order not in ("drain", "undrain"):
+            raise NotFound("a node is told /drain or /undrain")
+        check(self._admin, call)
+        done = await self._store.drain(self._node, on=self._order == "drain")
+        send_json(call.reply, 202, done)

@@ -14,7 +14,7 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource, hide_after
 from ostore.web.api.cluster import ClusterView
-from ostore.web.api.jobs import Administration, JobResource
+from ostore.web.api.jobs import Administration, JobResource, NodeResource
 from ostore.web.api.listing import Listing
 from ostore.web.api.locate import Locate
 from ostore.web.api.objects import ObjectResource
@@ -46,6 +46,7 @@ _NAMED: Final = {
     b"/locate/": "/locate/{hash}",
     b"/cluster/jobs/": "/cluster/jobs/{job}",
     b"/temp/": "/temp/{token}",
+    b"/cluster/nodes/": "/cluster/nodes/{node}",
 }
 
 OBJECTS = frozenset({"/objects/{name}", "/versions/{name}"})
@@ -177,6 +178,8 @@ class Api:
             return Locate(self._store, rest)
         if label == "/cluster/jobs/{job}":
             return JobResource(self._store, self._admin, rest)
+        if label == "/cluster/nodes/{node}":
+            return NodeResource(self._store, self._admin, rest)
         if label not in self._fixed:
             raise NotFound("there is nothing here; objects live under /objects/")
         return self._fixed[label]

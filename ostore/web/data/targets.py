@@ -24,6 +24,7 @@ FIXED = frozenset(
         "/shards",
         "/node",
         "/cluster-id",
+        "/drain",
         "/health/live",
         "/health/ready",
         "/metrics",
