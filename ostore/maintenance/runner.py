@@ -24,6 +24,8 @@ from ostore.streaming.tasks import start
 
 LEASE = 30.0
 """Seconds for which the lease is taken; it is renewed after a third of them."""
+REST = 60.0
+"""Seconds before a run whose end could not be saved is begun anew."""
 JITTER = 0.1
 """The largest part of an interval by which a pause is longer or shorter."""
 
@@ -60,6 +62,7 @@ class Runner:
         self._lease: Lease | None = None
         self._until = 0.0
         self._under_way: dict[str, Deferred[None]] = {}
+        self._rest: dict[str, float] = {}
         self._log = Logger()
 
     @property
@@ -128,6 +131,8 @@ class Runner:
                     await self._end(run, FAILED, why)
 
     async def _consider(self, job: Job) -> None:
+        if self._clock.monotonic() < self._rest.get(job.name, 0.0):
+            return
         record = self._book.records[job.name]
         if record.running:
             self._begin(job, record.running[0])
@@ -164,6 +169,7 @@ class Runner:
         except (CancelledError, LeaseLost):
             return
         except OstoreError as error:
+            self._rest[job.name] = self._clock.monotonic() + REST
             self._log.warn("the end of {job} not saved: {why}", job=job.name, why=error)
         finally:
             self._under_way.pop(job.name, None)

@@ -86,29 +86,23 @@ class Patient:
 PATIENT = Clock(cast("IReactorTime", Patient()), REAL.monotonic, REAL.wall)
 
 
-class OverHttp(TestCase):
-    """A node that hangs holds nothing up for longer than the engine's own patience.
+class HttpCase(TestCase):
+    """Data services of this process, and an engine that reaches them over HTTP.
 
     The time-outs of requests are longer than what a test may take.
     """
 
     timeout = 180
 
-    async def rise(self) -> None:
-        """Six services, one engine."""
-        settings = Settings(
-            **{
-                **DEFAULTS,
-                "laggard": 0.5,
-                "locate_timeout": 0.3,
-                "upload_expiry": 3600.0,
-            }
-        )
+    async def rise(self, services: int = 6, **options: Any) -> None:
+        """Services, one engine."""
+        quick = {"laggard": 0.5, "locate_timeout": 0.3, "upload_expiry": 3600.0}
+        self.settings = settings = Settings(**{**DEFAULTS, **quick, **options})
         signer, bus = Signer([SECRET]), MemoryBus(REAL)
         voice = bus.member()
         folder = Path(self.mktemp()).resolve()
         folder.mkdir(parents=True)
-        metadata = SqliteStore(
+        self.metadata = metadata = SqliteStore(
             str(folder / "metadata"),
             REAL,
             InlineWorkers(),
@@ -118,7 +112,7 @@ class OverHttp(TestCase):
         await metadata.start()
         self.services: list[Service] = []
         self.dead: list[Service] = []
-        for number in range(6):
+        for number in range(services):
             self.services.append(await self.service(folder / str(number), signer, bus))
         self.pool = Pool(connect, REAL)
         nodes = http_nodes(self.members, PATIENT, pool=self.pool)
@@ -131,6 +125,8 @@ class OverHttp(TestCase):
             REAL,
             os.urandom,
             InlineWorkers(),
+            tell=nodes.adopt,
+            drain=nodes.drain,
             expected=frozenset(each.node.node_id for each in self.services),
             tokens=Tokens([SECRET]),
         )
@@ -159,7 +155,7 @@ class OverHttp(TestCase):
         for each in self.services:
             await each.mouth.start()
             await each.member.start()
-        while len(self.engine.cluster.live()) < 6:
+        while len(self.engine.cluster.live()) < services:
             await REAL.sleep(0.01)
 
     async def service(self, root: Path, signer: Signer, bus: MemoryBus) -> Service:
@@ -209,6 +205,10 @@ class OverHttp(TestCase):
         """How many nodes hold a shard of it."""
         found = [await s.node.store.find(sha256(content)) for s in self.services]
         return sum(len(holding.shards) for holding in found)
+
+
+class OverHttp(HttpCase):
+    """A node that hangs holds nothing up for longer than the engine's own patience."""
 
     async def test_round_trip(self) -> None:
         """Contents of all sizes come back, and equal ones are stored once."""

@@ -80,9 +80,13 @@ class Shelf:
                 raise ShardMissing("the temporary's file is gone") from None
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
-        """Write at `offset`; with an `end`, reserve the room up to there before."""
+        """Write at `offset`; with an `end`, reserve the room up to there before.
+
+        There is none once the disk has no more than its head-room left: NodeFull.
+        """
         with self.at_root():
             if end:
+                self._root.admit()
                 self.disk.files.preallocate(fd, offset, end - offset)
                 self.disk.files.write_behind(fd, 0, offset)
             self.disk.append(fd, parts, offset)
