@@ -14,6 +14,7 @@ from ostore.model.braking import too_doubtful, whose_metadata
 from ostore.model.collecting import Held
 from ostore.model.errors import Refused, ShardError
 from ostore.model.layouts import ShardKey
+from ostore.model.runs import moment
 from ostore.model.versions import ClusterFacts
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import gather
@@ -34,6 +35,11 @@ class Collected:
     restored: int = 0
     bytes: int = 0
 
+
+HOLD = "hold"
+"""The note that says until when nothing is removed."""
+MOST_EPOCHS = 1_000_000
+"""By so many the epoch of adopted metadata is raised at most."""
 
 Tell = Callable[[str, ClusterFacts], Awaitable[None]]
 """Tells a node the cluster's epoch."""
@@ -64,10 +70,11 @@ class Collecting:
         self.moved_bytes = 0
         self.freed_bytes = 0
 
-    async def brakes(self, *, whose: bool = False) -> list[str]:
-        """Why nothing may be removed now; empty when it may.
+    async def brakes(self, *, whose: bool = False, removes: bool = False) -> list[str]:
+        """Why nothing may go on now; empty when it may.
 
         With `whose` only: is this the cluster's own metadata, and no older copy of it?
+        With `removes`: may anything be removed, so soon after metadata was adopted?
         Raises MetadataUnavailable.
         """
         if not self._cluster.settled:
@@ -79,7 +86,43 @@ class Collecting:
         ]
         # The metadata is read later: an epoch grows there first.
         found = whose_metadata(await self._metadata.cluster(), beats)
-        return found if whose else [*found, *too_doubtful(beats, wall)]
+        if whose:
+            return found
+        held = await self._metadata.note(HOLD) if removes else None
+        if held is not None and held.value["until"] > wall:
+            until = moment(held.value["until"])
+            found.append(f"adopted: nothing is removed before {until}")
+        return [*found, *too_doubtful(beats, wall)]
+
+    async def adopt(self, owner: str, hold: float) -> int:
+        """Take metadata that nodes know to be older for right; gives its new epoch.
+
+        That is above all of theirs; nothing is removed for `hold` seconds. Raises
+        Refused for another cluster's metadata, or while another has the lease.
+        """
+        beats = [member.beat for member in self._cluster.live()]
+        known = await self._metadata.cluster()
+        strangers = {b.cluster for b in beats if b.cluster} - {known and known.id}
+        if known is None or strangers:
+            raise Refused(
+                "this is not the metadata of the cluster that the nodes are of"
+            )
+        note = await self._metadata.note(HOLD)
+        until = {"until": self._clock.wall() + hold}
+        if not await self._metadata.set_note(HOLD, until, note.mark if note else ""):
+            raise Refused("somebody else adopts it now")
+        highest = max((beat.epoch for beat in beats), default=0)
+        epoch = known.epoch
+        for _ in range(MOST_EPOCHS):
+            if epoch > highest:
+                break
+            lease = await self._metadata.lease(owner, PATIENCE)
+            if lease is None:
+                raise Refused("another service has the lease on maintenance")
+            epoch = lease.epoch
+            await self._metadata.release(owner)
+        await self.announce(epoch)
+        return epoch
 
     async def announce(self, epoch: int) -> None:
         """Let every live node know that epoch, as far as they can be told.

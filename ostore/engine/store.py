@@ -91,6 +91,8 @@ class ObjectStore:
         version: str,
         faults: Callable[[], list[str]] = list,
         resuming: Resuming | None = None,
+        adopted: Callable[[], None] = lambda: None,
+        hold: float = 0.0,
         authorize: Authorize = allow_all,
         bucket: str = "",
         principal: str = "",
@@ -109,6 +111,8 @@ class ObjectStore:
         self._brakes = brakes
         self._faults = faults
         self._resuming = resuming
+        self._adopted = adopted
+        self._hold = hold
         self._codec = codec
         self._version = version
         self._authorize = authorize
@@ -266,6 +270,16 @@ class ObjectStore:
             index: self._nodes.place(nodes[0])
             for index, nodes in standings[0].places.items()
         }
+
+    async def adopt(self) -> dict[str, Any]:
+        """Take this metadata for right though nodes know it to be older.
+
+        Raises Refused, MetadataUnavailable.
+        """
+        self._ask("adopt", "")
+        epoch = await self._hands.adopt(self._recording.put_id(), self._hold)
+        self._adopted()
+        return {"epoch": epoch, "nothing_removed_for": self._hold}
 
     async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
         """Have a node give its shards away, or keep them; what is known of the node.

@@ -87,6 +87,7 @@ class Census:
 
     name = "census"
     fresh_epoch = False
+    removes = False
 
     def __init__(self, tending: Tending, interval: float) -> None:
         self.interval = interval

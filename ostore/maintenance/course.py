@@ -38,13 +38,15 @@ class LeaseLost(OstoreError):
 class Job(Protocol):
     """One kind of maintenance; `interval` is in seconds, from end to begin.
 
-    `fresh_epoch`: the cluster's epoch grows before each run of it. `news` is compared
+    `fresh_epoch`: the cluster's epoch grows before each run of it. `removes`: it waits
+    while nothing may be removed because metadata was adopted. `news` is compared
     from time to time; when it has changed, the job is due at once.
     """
 
     name: str
     interval: float
     fresh_epoch: bool
+    removes: bool
 
     def news(self) -> Any:
         """What calls for a run when it changes; of JSON."""

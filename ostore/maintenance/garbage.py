@@ -21,6 +21,7 @@ class Garbage:
 
     name = "garbage"
     fresh_epoch = False
+    removes = True
 
     def __init__(self, hands: Collecting, expiry: float, interval: float) -> None:
         self.interval = interval

@@ -33,6 +33,7 @@ class Orphans:
 
     name = "orphans"
     fresh_epoch = True
+    removes = True
 
     def __init__(self, hands: Collecting, grace: float, interval: float) -> None:
         self.interval = interval

@@ -23,6 +23,7 @@ class Rebalance:
 
     name = "rebalance"
     fresh_epoch = False
+    removes = False
 
     def __init__(self, moving: Moving, interval: float) -> None:
         self.interval = interval

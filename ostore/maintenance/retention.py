@@ -19,6 +19,7 @@ class Retention:
 
     name = "retention"
     fresh_epoch = False
+    removes = True
 
     def __init__(
         self, metadata: IMetadataStore, keep: int, interval: float, bucket: str = ""

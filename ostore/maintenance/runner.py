@@ -124,7 +124,10 @@ class Runner:
     # Runs
 
     async def _refuse(self, why: str) -> None:
-        """Nothing may be run: what was asked for fails at once."""
+        """Nothing may be run: what was asked for fails at once, the lease is free."""
+        if self._lease is not None:
+            self._lease = None
+            await self._metadata.release(self._owner)
         for name, record in list(self._book.records.items()):
             for run in record.running:
                 if run.asked and name not in self._under_way:
@@ -153,9 +156,8 @@ class Runner:
             self._begin(job, run)
 
     def _begin(self, job: Job, run: Run) -> None:
-        course = Course(
-            run, self._clock, self._pace, self._book, self._hands.brakes, self._epoch
-        )
+        brakes = partial(self._hands.brakes, removes=job.removes)
+        course = Course(run, self._clock, self._pace, self._book, brakes, self._epoch)
         under_way = start(self._run(job, course))
         if not under_way.called:
             self._under_way[job.name] = under_way

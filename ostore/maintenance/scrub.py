@@ -22,6 +22,7 @@ class Scrub:
 
     name = "scrub"
     fresh_epoch = False
+    removes = False
 
     def __init__(self, tending: Tending, period: float) -> None:
         self.interval = max(LEAST, period / SLICES)

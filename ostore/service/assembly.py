@@ -82,6 +82,7 @@ def assemble(
     brakes: Callable[[], list[str]] = list,
     faults: Callable[[], list[str]] = list,
     tokens: Tokens | None = None,
+    adopted: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Wire one engine; nothing is started. Raises StartError.
 
@@ -164,6 +165,8 @@ def assemble(
         __version__,
         faults,
         None if tokens is None else Resuming(putting, tokens, settings.upload_expiry),
+        adopted,
+        settings.garbage_expiry,
     )
     return Engine(
         cluster, putting, mending, repairs, store, hands, jobs, tending, moving

@@ -88,6 +88,7 @@ class Standalone(Process):
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),
             tokens=Tokens(self.keys),
+            adopted=self._brakes.clear,
         )
         await ours.start()
         self.undo(ours.stop)

@@ -8,6 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model.braking import too_doubtful, too_many, whose_metadata
+from ostore.model.errors import Refused
 from ostore.model.nodes import Boot, Heartbeat
 from ostore.model.versions import ClusterFacts
 from tests.support.engine import BEGIN, some_bytes
@@ -134,6 +135,31 @@ class BrakeTests(MaintenanceCase):
         self.assert_nothing_goes("older copy")
         self.pass_(100)
         self.assertEqual(self.run_(self.metadata.cluster()), before)
+
+    def test_adopted(self) -> None:
+        """An older copy that was adopted is right; nothing goes for one expiry."""
+        for rig in self.rigs:
+            self.run_(rig.node.adopt(CLUSTER, 100))
+        self.pass_(6)
+        told = self.run_(self.store.adopt())
+        self.assertEqual(told, {"epoch": 101, "nothing_removed_for": 60.0})
+        self.assertEqual({rig.node.epoch for rig in self.rigs}, {101})
+        self.pass_(6)
+        self.assertEqual(self.job("census").state, "done")
+        run = self.job("orphans")
+        self.assertEqual(run.state, "failed")
+        self.assertIn("nothing is removed before", run.why)
+        self.assertEqual((self.standing(OTHER), len(self.in_garbage(ONE))), (6, 6))
+        self.pass_(60)
+        self.assert_all_goes()
+
+    def test_not_adopted(self) -> None:
+        """What belongs to another cluster is not adopted, nor while jobs run."""
+        self.refused(Refused, self.store.adopt())
+        self.known(ClusterFacts("d" * 32, 99))
+        self.refused(Refused, self.store.adopt())
+        self.known(None)
+        self.refused(Refused, self.store.adopt())
 
     def test_runs_leave_a_trace(self) -> None:
         """Every run over orphans tells all nodes a new epoch.

@@ -18,6 +18,7 @@ class Scripted:
     """A job that does what a test says; it bears the name of a real one."""
 
     fresh_epoch = False
+    removes = True
 
     def __init__(self, work: Callable[[Course], Awaitable[None]]) -> None:
         self.name = "retention"

@@ -299,6 +299,10 @@ class FakeStore:
         """The cluster."""
         return {"nodes": [], "repairs": {"waiting": 0, "worst": None}, "jobs": {}}
 
+    async def adopt(self) -> dict[str, Any]:
+        """Nothing to adopt."""
+        return {"epoch": 7, "nothing_removed_for": 60.0}
+
     async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
         """Note it."""
         if node != "n":

@@ -96,3 +96,14 @@ class NodeTests(Served):
             answer = await self.signed("POST", f"/cluster/nodes/{target}")
             self.assert_problem(answer, 404)
         self.assertEqual(self.store.drained, [])
+
+
+class AdoptTests(Served):
+    """An older copy of the metadata."""
+
+    async def test_adopt(self) -> None:
+        """Signed, and said twice; otherwise nothing is done."""
+        self.assert_problem(await self.ask("POST", "/cluster/adopt?force=1"), 401)
+        self.assert_problem(await self.signed("POST", "/cluster/adopt"), 400)
+        answer = await self.signed("POST", "/cluster/adopt?force=1")
+        self.assertEqual((answer.status, answer.json()["epoch"]), (200, 7))

@@ -18,6 +18,7 @@ ALLOWED = {
     "/temp/{token}": "HEAD, PUT, DELETE, OPTIONS",
     "/locate/{hash}": "GET, HEAD, OPTIONS",
     "/cluster": "GET, HEAD, OPTIONS",
+    "/cluster/adopt": "POST, OPTIONS",
     "/cluster/jobs/{job}": "GET, HEAD, POST, OPTIONS",
     "/cluster/nodes/{node}": "POST, OPTIONS",
     "/health/live": "GET, HEAD, OPTIONS",

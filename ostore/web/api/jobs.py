@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ostore.engine.store import ObjectStore
-from ostore.model.errors import NotFound
+from ostore.model.errors import Malformed, NotFound
 from ostore.model.signing import Guard, Unsigned, WrongTime
 from ostore.streaming.problem import Problem
 from ostore.streaming.resource import Call, Resource
@@ -95,3 +95,23 @@ class NodeResource(Resource):
         check(self._admin, call)
         done = await self._store.drain(self._node, on=self._order == "drain")
         send_json(call.reply, 202, done)
+
+
+class Adopt(Resource):
+    """`/cluster/adopt`: the way out when an older copy of the metadata was brought back."""
+
+    allowed = ("POST",)
+
+    def __init__(self, store: ObjectStore, admin: Administration | None) -> None:
+        self._store = store
+        self._admin = admin
+
+    async def post(self, call: Call) -> None:
+        """200 with the new epoch. Raises Problem 401, Malformed, Refused."""
+        check(self._admin, call)
+        if not parameters.switch(call, "force"):
+            raise Malformed(
+                "what was written after the copy was made will be garbage; if that is "
+                "right, say force=1"
+            )
+        send_json(call.reply, 200, await self._store.adopt())

@@ -14,7 +14,7 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource, hide_after
 from ostore.web.api.cluster import ClusterView
-from ostore.web.api.jobs import Administration, JobResource, NodeResource
+from ostore.web.api.jobs import Administration, Adopt, JobResource, NodeResource
 from ostore.web.api.listing import Listing
 from ostore.web.api.locate import Locate
 from ostore.web.api.objects import ObjectResource
@@ -35,6 +35,7 @@ _FIXED = frozenset(
         "/objects/",
         "/versions/",
         "/cluster",
+        "/cluster/adopt",
         "/health/live",
         "/health/ready",
         "/metrics",
@@ -125,6 +126,7 @@ class Api:
             "/objects/": Listing(store),
             "/versions/": VersionsOfAll(store),
             "/cluster": ClusterView(store),
+            "/cluster/adopt": Adopt(store, admin),
             "/health/live": Live(),
             "/health/ready": Ready(store.reasons),
             "/metrics": Metrics(self._traffic, page),
