@@ -178,8 +178,10 @@ class Getting:
         remembered = self._cluster.remembered(version.hash)
         if remembered is not None:
             try:
-                return await self._stream(version, remembered, begin, stop)
-            except TooFewShards:
+                # nodes that hang are found out by a locate, and sooner than by waiting
+                opening = self._stream(version, remembered, begin, stop)
+                return await self._clock.within(self._timeout, opening)
+            except (TooFewShards, TimedOut):
                 self._cluster.places.forget(version.hash)
             finally:
                 self._looking.soon(version.hash)
@@ -213,8 +215,8 @@ class Getting:
             return False
         reader = self.reader(version.hash, remembered)
         try:
-            await reader.table()
-        except TooFewShards:
+            await self._clock.within(self._timeout, reader.table())
+        except (TooFewShards, TimedOut):
             self._cluster.places.forget(version.hash)
             return False
         finally:

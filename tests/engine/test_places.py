@@ -229,6 +229,27 @@ class GetTests(RememberedCase):
         self.refused(TooFewShards, self.get("large"), 0.5)
         self.refused(TooFewShards, self.reach("small"), 0.5)
 
+    def test_hanging(self) -> None:
+        """Nodes that hang are no reason to wait: two cost a moment, three a locate."""
+        self.rise_with()
+        for rig in self.rigs[:2]:
+            rig.rules["open"] = rig.rules["find"] = hangs
+        for name, content in (("small", SMALL), ("large", LARGE)):
+            self.assertEqual(self.run_(self.get(name), 0.2), content)
+            self.assertTrue(self.known(content))
+        rig = self.rigs[2]
+        rig.rules["open"] = rig.rules["find"] = rig.rules["restore"] = hangs
+        for rig in self.rigs[:2]:
+            rig.rules["restore"] = rig.rules["list"] = hangs
+        self.rigs[2].rules["list"] = hangs
+        for name in ("small", "large"):
+            self.refused(TooFewShards, self.get(name), 6)
+            self.refused(TooFewShards, self.reach(name), 6)
+        for rig in self.rigs:
+            rig.come_back()
+        self.pass_(6)
+        self.assertEqual(self.run_(self.get("large")), LARGE)
+
     def test_in_garbage(self) -> None:
         """Shards that were moved to garbage are brought back."""
         self.rise_with()
