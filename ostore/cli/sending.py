@@ -10,10 +10,10 @@ from typing import IO, Any, cast
 
 from ostore.cli import coding
 from ostore.cli.console import Bars
+from ostore.cli.sent import Limits, Sent
 from ostore.cli.session import Session
 from ostore.cli.source import Source
 from ostore.cli.target import Landing
-from ostore.cli.upload import Limits, Sent
 
 IN_MEMORY = 4 << 20
 """Bytes up to which a file is compressed in memory."""

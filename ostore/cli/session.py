@@ -19,7 +19,8 @@ from ostore.cli.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from ostore.cli.download import Downloads
-    from ostore.cli.upload import Limits, Uploads
+    from ostore.cli.sent import Limits
+from ostore.cli.upload import Uploads
 
 
 @attrs.frozen

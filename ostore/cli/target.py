@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from ostore.cli.answer import CHUNK
 from ostore.cli.failures import Failure
 
 
@@ -90,7 +91,7 @@ class Landing:
 
     def read(self, first: int, end: int, tell: Callable[[memoryview], object]) -> None:
         """Give back what was written, a chunk at a time."""
-        view = memoryview(bytearray(1 << 20))
+        view = memoryview(bytearray(CHUNK))
         while first < end:
             count = os.preadv(self.handle, [view[: end - first]], first)
             if count == 0:

@@ -18,12 +18,12 @@ from ostore.cli.options import NAME, PIECE, THRESHOLD, examples, verb
 from ostore.cli.packing.reading import Content, Pack, opened
 from ostore.cli.packing.records import METHODS, Member
 from ostore.cli.packing.writing import Packer
+from ostore.cli.sent import Limits
 from ostore.cli.session import Session
 from ostore.cli.source import Source
 from ostore.cli.syncing import Filter
 from ostore.cli.target import Landing, below
 from ostore.cli.tree import files
-from ostore.cli.upload import Limits
 
 INCLUDE = click.option(
     "--include", multiple=True, metavar="GLOB", help="Only what is like it."

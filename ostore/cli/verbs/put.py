@@ -14,8 +14,8 @@ from ostore.cli.failures import Failure, Misused
 from ostore.cli.options import JOBS, PATH, PIECE, THRESHOLD, examples, verb
 from ostore.cli.parallel import each
 from ostore.cli.sending import Sender
+from ostore.cli.sent import Limits
 from ostore.cli.session import Session
-from ostore.cli.upload import Limits
 
 
 @click.command(

@@ -25,12 +25,12 @@ from ostore.cli.options import (
 from ostore.cli.parallel import each
 from ostore.cli.remote import Version, hash_of
 from ostore.cli.sending import Sender
+from ostore.cli.sent import Limits
 from ostore.cli.session import Session
 from ostore.cli.source import Source
 from ostore.cli.syncing import Filter, Plan, There, doubtful, plan, shadowed
 from ostore.cli.target import Unsafe, below
 from ostore.cli.tree import emptied, files
-from ostore.cli.upload import Limits
 
 _META = "X-Ostore-Meta-"
 _HASH_KEY = PLAIN_HASH.removeprefix(_META).lower()
