@@ -5,6 +5,8 @@
 #   make test   all tests (some of them: make test TESTS=tests.model)
 #   make test-live  the tests over real processes, RabbitMQ and search servers
 #               (needs rabbitmq-server, maven and a Java of 21 or later)
+#   make simulate   plays stories of crashes and faults in a simulated cluster
+#               (make simulate SEEDS=1000 FIRST=0; docs/simulator.md)
 #   make cluster    a development cluster: broker, search server, 6 data, 2 api;
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
@@ -18,11 +20,13 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 COVERAGE ?=
+SEEDS ?= 200
+FIRST ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live cluster lint bench bench-cluster clean
+.PHONY: run test test-live simulate cluster lint bench bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -32,6 +36,9 @@ test: $(VENV)/.tools
 
 test-live: $(VENV)/.tools
 	$(BIN)/python .ci/trial.py $(or $(TESTS),tests.live)
+
+simulate: $(VENV)/.tools
+	$(BIN)/python -m tests.simulator --first $(FIRST) --seeds $(SEEDS) $(ARGS)
 
 cluster: $(VENV)/.installed
 	@$(BIN)/python -m tests.support.livecluster $(ARGS)

@@ -289,9 +289,10 @@ class Getting:
 
     def _note(self, hash: str, census: Census, best: Standing) -> None:
         """Queue what is missing, but not what nodes that are merely late may hold."""
-        if len(best.missing) > len(census.silent):
+        absent = best.absent
+        if len(absent) > len(census.silent):
             self._cluster.places.forget(hash)
-            self._repairs.found(hash, best.layout, dict.fromkeys(best.missing, ""))
+            self._repairs.found(hash, best.layout, dict.fromkeys(absent, ""))
 
     def _why(self, census: Census) -> str:
         most = max((len(s.places) for s in census.standings()), default=0)

@@ -99,9 +99,7 @@ class SimulatedDisk(Files):
         `data`: bytes that were not synced are lost, or some writes (in any order) made
         it and the last of them is torn.
         """
-        disk = SimulatedDisk(self._now)
-        disk.capacity = self.capacity
-        disk._numbers, disk._devices = self._numbers, self._devices
+        disk = self._successor()
         copies: dict[int, Inode] = {}
 
         def copied(old: Inode) -> Inode:
@@ -120,6 +118,18 @@ class SimulatedDisk(Files):
 
         disk._root = copied(self._root)
         disk._root.links = 1
+        return disk
+
+    def after_kill(self) -> SimulatedDisk:
+        """The disk as the next process finds it when this one is gone: nothing is lost.
+
+        What was not synced is in the page cache still; this object goes dark.
+        """
+        disk = self._successor()
+        disk._root, disk._fds = self._root, self._fds
+        for inode in _walk(self._root):
+            inode.owner = None
+        self.dark = True
         return disk
 
     def copy(self) -> SimulatedDisk:
@@ -393,6 +403,12 @@ class SimulatedDisk(Files):
         return self._after(inode.owner == fd)
 
     # Its own
+
+    def _successor(self) -> SimulatedDisk:
+        disk = type(self)(self._now)
+        disk.capacity, disk.cached = self.capacity, self.cached
+        disk._numbers, disk._devices = self._numbers, self._devices
+        return disk
 
     def _operate(self, name: str, path: str) -> None:
         if self.dark:
