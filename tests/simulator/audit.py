@@ -66,6 +66,7 @@ class Audit:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.acknowledged: dict[tuple[str, int], str] = {}
+        self._markers: set[tuple[str, int]] = set()
         self.floor: dict[str, int] = {}
         self.damaged: dict[str, float] = {}
         """When a fault last took a shard of a content, in ticks."""
@@ -153,6 +154,20 @@ class Audit:
                 f"{sorted(version.degraded)} (guarantee 1)"
             )
 
+    def marked(self, name: str, number: int) -> None:
+        """A delete marker was acknowledged."""
+        self._markers.add((name, number))
+
+    def knows(self, name: str, number: int) -> bool:
+        """Whether it was acknowledged, and nobody asked to remove it."""
+        return (name, number) in self.acknowledged or (name, number) in self._markers
+
+    def newer(self, name: str, number: int) -> int:
+        """How many versions of the name with a greater number are known."""
+        known = [*self.acknowledged, *self._markers]
+        return sum(each == name and other > number for each, other in known)
+
     def forget(self, name: str, number: int) -> None:
         """Somebody asked to remove the version."""
         self.acknowledged.pop((name, number), None)
+        self._markers.discard((name, number))

@@ -17,12 +17,14 @@ from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.shards.node import ShardNode
 from ostore.engine.store import ObjectStore
+from ostore.maintenance.pace import Foreground, Pace
+from ostore.maintenance.runner import Runner
 from ostore.model.errors import OstoreError
 from ostore.model.messages import Signer
 from ostore.model.nodes import Members
 from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import Engine, assemble
-from ostore.service.facing import MARKS
+from ostore.service.facing import MARKS, RATES, jobs_of
 from ostore.service.member import DataMember
 from ostore.service.settings import Settings
 from ostore.streaming.clock import Clock
@@ -31,7 +33,7 @@ from ostore.streaming.schedule import Repeated
 from ostore.streaming.tasks import start
 from tests.simulator.disks import SimDisk
 from tests.simulator.metadata import Mood, SearchLine, SharedStore
-from tests.simulator.remote import Network, SimNodes
+from tests.simulator.remote import MENDING, Network, SimNodes
 from tests.simulator.wires import SimBus
 from tests.simulator.world import BEGIN, Process, SimWorkers, World
 from tests.support.engine import DEFAULTS, SECRET
@@ -39,7 +41,9 @@ from tests.support.fakesearch import FakeSearch
 
 HEARTBEAT, NODE_TIMEOUT = 10.0, 25.0
 WATCH = 5.0
-GRACE, REBUILD_DELAY = 60.0, 30.0
+GRACE, EXPIRY, REBUILD_DELAY = 30.0, 40.0, 30.0
+TURN = 8.0
+"""Seconds between two looks at which maintenance job is due."""
 AGAIN = 2.0
 """Seconds after which a node whose start failed is started again."""
 FACTS = ClusterFacts("c" * 32, 1)
@@ -47,13 +51,20 @@ FACTS = ClusterFacts("c" * 32, 1)
 
 @attrs.frozen
 class Plan:
-    """What a story's cluster is like; `compressing` has one entry for each engine."""
+    """What a story's cluster is like; `compressing` has one entry for each engine.
+
+    Maintenance runs `every` so many seconds, or only when somebody asks for it (0).
+    When `sweeping` it has the last word.
+    """
 
     compressing: tuple[bool, ...] = (True,)
     search: bool = False
     quorum: int = 5
     nodes: int = 6
     cached: bool = True
+    keep: int = 5
+    every: float = 0.0
+    sweeping: bool = False
 
     def settings(self, engine: int) -> Settings:
         """Those of one engine."""
@@ -64,6 +75,9 @@ class Plan:
             "write_quorum": self.quorum,
             "orphan_grace": GRACE,
             "rebuild_delay": REBUILD_DELAY,
+            "garbage_expiry": EXPIRY,
+            "maintenance_interval": self.every or 1e9,
+            "keep_versions": self.keep,
             "compression": "zstd" if self.compressing[engine] else "none",
         }
         return Settings(**{**DEFAULTS, **chosen})
@@ -77,6 +91,8 @@ class NodeHost:
         self.disk = SimDisk()
         self.errors: dict[str, int] = {}
         self.skew = 0.0
+        self.epoch = 0
+        """The highest that it was told, as far as it said so."""
         self.down = 0
         """How many faults keep it down now."""
         self.store: Any = None
@@ -144,6 +160,14 @@ class NodeHost:
             self.disk = self._cluster.kept(self.disk)
             self.boot()
 
+    async def adopt(self, facts: ClusterFacts) -> None:
+        """What the node's own route does."""
+        await self.node.adopt(facts.id, facts.epoch)
+
+    def set_skew(self, seconds: float) -> None:
+        """Its clock is wrong by so much."""
+        self.skew = self.process.skew = seconds
+
     def die(self) -> None:
         """Its process is gone; the disk is the caller's matter."""
         self.store = None
@@ -156,6 +180,7 @@ class NodeHost:
 
     def replace(self) -> None:
         """An empty disk; who starts on it is another node."""
+        self.epoch = 0
         self.disk = SimDisk()
         self.disk.make("/")
 
@@ -209,9 +234,10 @@ class EngineHost:
             process.clock,
             entropy,
             InlineWorkers(),
+            tell=nodes.adopt,
         )
         engine.mending._nodes = SimNodes(
-            cluster.net, process, members, f"{self.name} mending"
+            cluster.net, process, members, f"{self.name} {MENDING}"
         )
         await bus.start()
         await engine.cluster.start()
@@ -221,7 +247,25 @@ class EngineHost:
         )
         marks.start()
         marks.now()
+        settings = cluster.plan.settings(self.number)
+        runner = Runner(
+            jobs_of(settings, engine, metadata),
+            engine.jobs,
+            engine.hands,
+            metadata,
+            Pace(process.clock, Foreground(process.clock), *RATES),
+            process.clock,
+            entropy,
+            planned=bool(cluster.plan.every),
+        )
+        turns = Repeated(process.clock, TURN, runner.turn, entropy, Logger())
+        turns.start()
+        turns.now()
         self.up = True
+
+    def set_skew(self, seconds: float) -> None:
+        """Its clock is wrong by so much."""
+        self.skew = self.process.skew = seconds
 
     def die(self) -> None:
         """Its process is gone, with all that clients asked of it."""
@@ -241,8 +285,8 @@ class Cluster:
         self.bus = SimBus(world)
         self.signer = Signer([SECRET])
         self.mood = Mood()
-        self.purges: list[tuple[str, int, float]] = []
-        """Every purge that was sent: name, number and when."""
+        self.on_purge: Callable[[str, int], None] = lambda *_: None
+        """Told of every purge that is sent: name and number."""
         self.nodes = [NodeHost(self, number + 1) for number in range(plan.nodes)]
         self.engines = [
             EngineHost(self, number) for number in range(len(plan.compressing))
@@ -305,7 +349,7 @@ class Cluster:
         self.world.violated(f"{name}: the search server is refused: {sentence}")
 
     def _purged(self, _: str, name: str, number: int) -> None:
-        self.purges.append((name, number, self.world.tick()))
+        self.on_purge(name, number)
 
     def prepared(self, disk: SimDisk, process: Process) -> SimDisk:
         """The disk, in the hands of a new process."""

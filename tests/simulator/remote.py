@@ -20,10 +20,13 @@ from ostore.interfaces import (
 from ostore.model.errors import NodeUnreachable, OstoreError
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.model.nodes import Members, Space
+from ostore.model.versions import ClusterFacts
 from ostore.streaming.tasks import start
 from tests.simulator.world import Process, World
 from tests.support.disk import PowerCut
 
+MENDING = "mending"
+"""How the roles of those that repair end."""
 PATIENCE = 15.0
 """Seconds after which a request that nobody answers fails."""
 
@@ -33,8 +36,12 @@ class Host(Protocol):
 
     name: str
     process: Process
+    epoch: int
     store: Any
     """What serves requests; None while it is down."""
+
+    async def adopt(self, facts: ClusterFacts) -> None:
+        """Learn of an epoch."""
 
 
 class Network:
@@ -51,6 +58,8 @@ class Network:
         """Seconds that requests to a host may take longer."""
         self.deaf: dict[str, float] = {}
         """The chance that an answer of a host is lost."""
+        self.surveys: dict[tuple[str, str], tuple[float, set[str]]] = {}
+        """When a role last asked about a content, and who has not said for sure."""
 
 
 class Wire:
@@ -61,6 +70,24 @@ class Wire:
         self.process = process
         self.host = host
         self.role = role
+
+    def survey(self, hash: str) -> set[str]:
+        """Who has not answered yet, of all that are asked at this moment."""
+        now, about = self.net.world.now, (self.role, hash)
+        begun, silent = self.net.surveys.get(about, (-1.0, set()))
+        if begun != now:
+            begun, silent = self.net.surveys[about] = now, set()
+        silent.add(self.host.name)
+        return silent
+
+    def look_at_survey(self, hash: str) -> None:
+        """Nothing is rebuilt while any node cannot say what it holds."""
+        _, silent = self.net.surveys.get((self.role, hash), (0.0, set()))
+        if silent and self.role.endswith(MENDING):
+            self.net.world.violated(
+                f"{self.role} rebuilds a shard of {hash[:6]} on {self.host.name}, though "
+                f"{sorted(silent)} did not say what they hold"
+            )
 
     async def ask(
         self,
@@ -104,7 +131,7 @@ class _Call:
         world, net = wire.net.world, wire.net
         delay = world.delay() + net.late.get(wire.host.name, 0.0) * world.rng.random()
         world.later(delay, self._arrive)
-        world.later(PATIENCE + delay, self._fail, "no answer")
+        self._patience = world.later(PATIENCE + delay, self._fail, "no answer")
 
     def abandon(self) -> None:
         """Nobody waits for it: the node may notice, or do it all the same."""
@@ -167,6 +194,7 @@ class _Call:
         world.later(world.delay(), wire.process.enter, self._deliver, result)
 
     def _deliver(self, result: Any) -> None:
+        self._patience.cancel()
         if not self.answer.called:
             self.answer.callback(result)
         elif not isinstance(result, Failure):
@@ -215,6 +243,17 @@ class SimNodes:
             wire = Wire(self._net, self._process, self._net.hosts[node], self._role)
             self._stores[node] = RemoteStore(wire)
         return self._stores[node]
+
+    async def adopt(self, node: str, facts: ClusterFacts) -> None:
+        """Tell a node the cluster's epoch."""
+        host = self._net.hosts[node]
+
+        async def adopt(_: Any) -> None:
+            await host.adopt(facts)
+            host.epoch = max(host.epoch, facts.epoch)
+
+        wire = Wire(self._net, self._process, host, self._role)
+        await wire.ask(f"adopt {facts.epoch}", adopt)
 
     def place(self, node: str) -> str:
         """How `/locate` names it."""
@@ -267,9 +306,12 @@ class RemoteStore:
 
     async def find(self, hash: str) -> Holding:
         """All whole shards of a content."""
+        survey = self._wire.survey(hash)
         found: Holding = await self._wire.ask(
             f"find {hash[:6]}", lambda store: store.find(hash)
         )
+        if found.state != "unsure":
+            survey.discard(self._wire.host.name)
         return found
 
     async def open(self, key: ShardKey, *, bad: bool = False) -> RemoteReader:
@@ -299,6 +341,51 @@ class RemoteStore:
             f"restore {hash[:6]}", lambda store: store.restore(hash)
         )
         return found
+
+    async def condemn(
+        self, key: ShardKey, age: float = 0.0, epoch: int | None = None
+    ) -> str:
+        """Mark a shard; gives a token."""
+        token: str = await self._order(
+            f"condemn {_named(key)}", epoch, lambda s: s.condemn(key, age, epoch)
+        )
+        return token
+
+    async def discard(
+        self, key: ShardKey, token: str, epoch: int | None = None
+    ) -> bool:
+        """Move a condemned shard to garbage."""
+        moved: bool = await self._order(
+            f"discard {_named(key)}", epoch, lambda s: s.discard(key, token, epoch)
+        )
+        return moved
+
+    async def erase(self, key: ShardKey, age: float, epoch: int | None = None) -> int:
+        """Remove for good what is so old."""
+        freed: int = await self._order(
+            f"erase {_named(key)}", epoch, lambda s: s.erase(key, age, epoch)
+        )
+        return freed
+
+    async def _order(
+        self, what: str, epoch: int | None, work: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
+        """An order of maintenance: none of an epoch that is over may be obeyed."""
+        host = self._wire.host
+
+        async def ordered(store: Any) -> Any:
+            highest = host.epoch
+            result = await work(store)
+            if epoch is not None:
+                host.epoch = max(host.epoch, epoch)
+                if epoch < highest:
+                    self._wire.net.world.violated(
+                        f"{host.name} obeys an order of epoch {epoch}, having seen "
+                        f"{highest}: {what}"
+                    )
+            return result
+
+        return await self._wire.ask(what, ordered)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else: one request, one answer."""
@@ -357,6 +444,7 @@ class RemoteSink:
         self, key: ShardKey, layout: Layout, deadline: float | None, age: float
     ) -> None:
         """Name the temporary."""
+        self._wire.look_at_survey(key.hash)
         watch = Deadline(self._wire, deadline)
         await self._ask(
             f"commit {_named(key)}",

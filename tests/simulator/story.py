@@ -8,11 +8,12 @@ from typing import Any
 
 import attrs
 
-from tests.simulator.cluster import Plan
+from tests.simulator.cluster import EXPIRY, GRACE, Plan
 from tests.simulator.contents import LARGE, SMALL
 from tests.simulator.disks import FAILURES
 
 NAMES = ("a", "b", "c")
+JOBS = ("orphans", "orphans", "garbage", "retention")
 SHARED = 3
 """How many contents are put again and again."""
 
@@ -63,6 +64,9 @@ class Author:
             quorum=rng.choice((5, 5, 5, 4, 6)),
             nodes=rng.choice((6, 6, 6, 7, 8)),
             cached=rng.random() < 0.5,
+            keep=rng.choice((5, 5, 2, 0)),
+            every=rng.choice((0.0, 0.0, 0.0, 60.0)),
+            sweeping=rng.random() < 0.4,
         )
         pool: Sequence[int] = [*SMALL, *(LARGE if rng.random() < 0.3 else ())]
         self._contents = rng.sample(list(pool), SHARED)
@@ -75,7 +79,9 @@ class Author:
             "copy": (1, lambda: (self._engine(), self._name(), self._name())),
             "instant": (1, lambda: (self._engine(), self._name(), self._content())),
             "locate": (1, lambda: (self._engine(), self._content())),
-            "wait": (1, lambda: (round(rng.choice((3.0, 20.0, 70.0)), 1),)),
+            "clear": (0.7, lambda: (self._engine(), self._name())),
+            "job": (1, lambda: (self._engine(), rng.choice(JOBS))),
+            "wait": (1, lambda: (rng.choice((3.0, 20.0, 70.0)),)),
         }
         faults: dict[str, tuple[float, Draw]] = {
             "kill": (3, self._kill),
@@ -108,11 +114,41 @@ class Author:
         rng = self._rng
         kinds = list(self._draws)
         weights = [weight for weight, _ in self._draws.values()]
-        steps = []
-        for number in range(rng.randrange(8, 36)):
+        drawn: list[tuple[str, tuple[Any, ...], float]] = []
+        for _ in range(rng.randrange(8, 36)):
             (kind,) = rng.choices(kinds, weights)
-            steps.append(Step(number, kind, self._draws[kind][1](), self._pause()))
+            drawn.append((kind, self._draws[kind][1](), self._pause()))
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            self._weave(drawn, self._collection())
+        steps = (Step(number, *each) for number, each in enumerate(drawn))
         return Story(self._seed, self._plan, tuple(steps))
+
+    def _weave(
+        self,
+        drawn: list[tuple[str, tuple[Any, ...], float]],
+        chapter: Sequence[tuple[str, tuple[Any, ...], float]],
+    ) -> None:
+        """Put a chapter into what is drawn already, other steps in between."""
+        at = self._rng.randrange(len(drawn) + 1)
+        for each in chapter:
+            drawn.insert(at, each)
+            at = min(len(drawn), at + self._rng.choice((1, 1, 1, 2)))
+
+    def _collection(self) -> Sequence[tuple[str, tuple[Any, ...], float]]:
+        """Contents become garbage, and are wanted again at some bad moment."""
+        rng, engine = self._rng, self._engine()
+        wait, content = rng.uniform(0, 1.5 * GRACE), self._content()
+        return (
+            ("put", (engine, "a", content, "plain"), 3.0),
+            *(("clear", (engine, name), 0.3) for name in NAMES),
+            ("wait", (rng.choice((5.0, GRACE + 5)),), 0.0),
+            ("job", (engine, "orphans"), rng.choice((0.0, 6.0, wait))),
+            ("put", (self._engine(), "b", content, "plain"), rng.choice((0.0, wait))),
+            ("wait", (rng.choice((0.0, GRACE)),), self._pause()),
+            ("job", (engine, "garbage"), wait),
+            ("put", (self._engine(), "c", content, "plain"), rng.choice((0.0, wait))),
+            ("wait", (rng.choice((0.0, EXPIRY)),), 0.0),
+        )
 
     def _pause(self) -> float:
         return self._rng.choices(

@@ -28,18 +28,14 @@ class Dead(PowerCut, GeneratorExit):
 
 @implementer(IDelayedCall)
 class Timer:
-    """One call in the future; `order` tells those of one moment apart."""
+    """One call in the future."""
 
-    __slots__ = ("args", "call", "due", "order")
+    __slots__ = ("args", "call", "due")
 
-    def __init__(self, due: float, order: int, call: Any, args: Any) -> None:
+    def __init__(self, due: float, call: Any, args: Any) -> None:
         self.due = due
-        self.order = order
         self.call: Callable[..., object] | None = call
         self.args: tuple[Any, ...] = args
-
-    def __lt__(self, other: Timer) -> bool:
-        return (self.due, self.order) < (other.due, other.order)
 
     def getTime(self) -> float:  # noqa: N802  # IDelayedCall's name
         """When it is due."""
@@ -70,7 +66,8 @@ class Timers:
     def __init__(self) -> None:
         self._now = 0.0
         self._count = 0
-        self._heap: list[Timer] = []
+        self._heap: list[tuple[float, int, Timer]] = []
+        """When, which of those at one moment, what."""
 
     def seconds(self) -> float:
         """The time, from 0."""
@@ -82,21 +79,21 @@ class Timers:
         """A call after so many seconds."""
         assert delay >= 0 and not kwargs
         self._count += 1
-        timer = Timer(self._now + delay, self._count, callable, args)
-        heappush(self._heap, timer)
+        timer = Timer(self._now + delay, callable, args)
+        heappush(self._heap, (timer.due, self._count, timer))
         return timer
 
     def getDelayedCalls(self) -> Sequence[Timer]:  # noqa: N802  # IReactorTime's name
         """All that are to come."""
-        return sorted(timer for timer in self._heap if timer.active())
+        return [timer for _, _, timer in sorted(self._heap) if timer.active()]
 
     def run(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Let time go by, timer by timer, up to `until` or as soon as it is enough."""
-        while self._heap and self._heap[0].due <= until and not enough():
-            timer = heappop(self._heap)
+        while self._heap and self._heap[0][0] <= until and not enough():
+            due, _, timer = heappop(self._heap)
             call, args = timer.call, timer.args
             if call is not None:
-                self._now = max(self._now, timer.due)
+                self._now = max(self._now, due)
                 timer.cancel()
                 call(*args)
         if not enough():
