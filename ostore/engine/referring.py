@@ -110,6 +110,8 @@ class Referring:
         again = await self._renewing.renew(hash, standing)
         if len(again) < self._writing.quorum(layout):
             await (mend or self._take_back)(version)
+        elif gone := present.keys() - again.keys():
+            self._repairs.found(hash, layout, dict.fromkeys(sorted(gone), ""))
         return version
 
     async def record(

@@ -70,8 +70,8 @@ class Audit:
         self.floor: dict[str, int] = {}
         self.damaged: dict[str, float] = {}
         """When a fault last took a shard of a content, in ticks."""
-        self.rotten: set[tuple[str, int]] = set()
-        """Node and inode of the shards that a fault let rot."""
+        self.rotten: dict[tuple[str, int], ShardKey] = {}
+        """The shards that a fault let rot, by node and inode."""
         self._verdicts: dict[tuple[str, int], tuple[bytes, bool]] = {}
 
     def platters(self, trusted: Sequence[int] = ()) -> dict[str, Kept]:
@@ -142,12 +142,17 @@ class Audit:
         if self.damaged.get(version.hash, -1.0) >= invoked:
             return
         what = f"{version.name}/{version.number} ({version.hash[:6]})"
-        if spread(places) < quorum:
+        rotten = {
+            key.index
+            for key in self.rotten.values()
+            if (key.hash, key.layout) == (version.hash, version.layout.id)
+        }  # nobody knows yet, and garbage does not give it back
+        if spread(places) + len(rotten - set(places)) < quorum:
             world.violated(
                 f"{what} was acknowledged with {spread(places)} durable shards, "
                 f"the quorum is {quorum} (guarantee 1)"
             )
-        silent = set(range(version.layout.shards)) - set(places)
+        silent = set(range(version.layout.shards)) - set(places) - rotten
         if silent - set(version.degraded):
             world.violated(
                 f"{what} lacks the shards {sorted(silent)} and says that it lacks "

@@ -316,6 +316,7 @@ class Clients:
             try:
                 await host.store.purge(name, number)
             except NotFound:
+                self.asked.discard((name, number))
                 return False
             return True
 

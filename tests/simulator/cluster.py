@@ -33,7 +33,7 @@ from ostore.streaming.schedule import Repeated
 from ostore.streaming.tasks import start
 from tests.simulator.disks import SimDisk
 from tests.simulator.metadata import Mood, SearchLine, SharedStore
-from tests.simulator.remote import MENDING, Network, SimNodes
+from tests.simulator.remote import Network, SimNodes
 from tests.simulator.wires import SimBus
 from tests.simulator.world import BEGIN, Process, SimWorkers, World
 from tests.support.engine import DEFAULTS, SECRET
@@ -224,7 +224,7 @@ class EngineHost:
         def members() -> Members:
             return self.engine.cluster.members
 
-        nodes = SimNodes(cluster.net, process, members, self.name)
+        nodes = SimNodes(cluster.net, process, members)
         engine = self.engine = assemble(
             cluster.plan.settings(self.number),
             bus,
@@ -235,9 +235,6 @@ class EngineHost:
             entropy,
             InlineWorkers(),
             tell=nodes.adopt,
-        )
-        engine.mending._nodes = SimNodes(
-            cluster.net, process, members, f"{self.name} {MENDING}"
         )
         await bus.start()
         await engine.cluster.start()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
+from ostore.backends.shards.paths import parse_shard
 from tests.simulator.audit import DATA, Audit, Kept
 from tests.simulator.cluster import HEARTBEAT, Cluster, NodeHost
 from tests.simulator.contents import HASHES
@@ -186,18 +187,21 @@ class Faults:
 
     def metadata(self, step: Step, how: str, seconds: float) -> None:
         """The metadata is away, loses its answers, or takes its time."""
-        self.trouble("metadata", seconds)
+        self.trouble("metadata", 2 * seconds)
         mood = self.cluster.mood
         if how == "away":
             mood.away = True
         elif how == "lose":
             mood.lose = 0.5
-        else:
+        elif how == "slow":
             mood.slow = seconds
+        else:
+            mood.stuck = seconds
 
         def end() -> None:
             well = Mood()
-            mood.away, mood.lose, mood.slow = well.away, well.lose, well.slow
+            mood.away, mood.lose = well.away, well.lose
+            mood.slow, mood.stuck = well.slow, well.stuck
 
         self._for(seconds, end)
 
@@ -235,7 +239,9 @@ class Faults:
 
         def harm(path: str, size: int) -> None:
             host.disk.flip(path, min(size - 1, int(where * size)))
-            self.audit.rotten.add((host.name, host.disk.number(path)))
+            key = parse_shard(path.rpartition("/")[2])
+            assert key is not None
+            self.audit.rotten[host.name, host.disk.number(path)] = key
 
         self._harm_one(host, which, harm)
 

@@ -30,17 +30,14 @@ class Mood:
     """How the metadata treats requests now.
 
     `away`: all are refused. `lose`: the chance that a request is done and its answer
-    lost. `slow`: seconds that one may take, before it is done.
+    lost. `slow`: seconds that one may take, before it is done. `stuck`: seconds that a
+    version takes to be written.
     """
 
     away: bool = False
     lose: float = 0.0
     slow: float = 0.0
-
-    @property
-    def well(self) -> bool:
-        """Whether it does what it should."""
-        return not self.away and not self.lose and not self.slow
+    stuck: float = 0.0
 
 
 class Line:
@@ -84,7 +81,10 @@ class Line:
             else:
                 world.later(world.delay(), process.enter, give, result)
 
-        world.later(world.delay() + mood.slow * world.rng.random(), arrive)
+        delay = world.delay() + mood.slow * world.rng.random()
+        if what.startswith("add_version"):
+            delay += mood.stuck
+        world.later(delay, arrive)
         return await answer
 
 

@@ -98,12 +98,12 @@ def _mixed(self: Census) -> list[Standing]:
     """As if all shards of one size were of one layout."""
     by_size: dict[int, Standing] = {}
     for each in _standings(self):
-        known = by_size.get(each.layout.size, attrs.evolve(each, places={}))
+        known = by_size.get(each.layout.size, each)
         places = {
             index: (*known.places.get(index, ()), *each.places.get(index, ()))
             for index in sorted({*known.places, *each.places})
         }
-        by_size[each.layout.size] = attrs.evolve(known, places=places)
+        by_size[each.layout.size] = attrs.evolve(each, places=places)
     return list(by_size.values())
 
 

@@ -25,8 +25,6 @@ from ostore.streaming.tasks import start
 from tests.simulator.world import Process, World
 from tests.support.disk import PowerCut
 
-MENDING = "mending"
-"""How the roles of those that repair end."""
 PATIENCE = 15.0
 """Seconds after which a request that nobody answers fails."""
 
@@ -59,21 +57,20 @@ class Network:
         self.deaf: dict[str, float] = {}
         """The chance that an answer of a host is lost."""
         self.surveys: dict[tuple[str, str], tuple[float, set[str]]] = {}
-        """When a role last asked about a content, and who has not said for sure."""
+        """When a process last asked about a content, and who has not said for sure."""
 
 
 class Wire:
     """Requests of one process to one node."""
 
-    def __init__(self, net: Network, process: Process, host: Host, role: str) -> None:
+    def __init__(self, net: Network, process: Process, host: Host) -> None:
         self.net = net
         self.process = process
         self.host = host
-        self.role = role
 
     def survey(self, hash: str) -> set[str]:
         """Who has not answered yet, of all that are asked at this moment."""
-        now, about = self.net.world.now, (self.role, hash)
+        now, about = self.net.world.now, (self.process.name, hash)
         begun, silent = self.net.surveys.get(about, (-1.0, set()))
         if begun != now:
             begun, silent = self.net.surveys[about] = now, set()
@@ -82,11 +79,12 @@ class Wire:
 
     def look_at_survey(self, hash: str) -> None:
         """Nothing is rebuilt while any node cannot say what it holds."""
-        _, silent = self.net.surveys.get((self.role, hash), (0.0, set()))
-        if silent and self.role.endswith(MENDING):
+        about = self.process.name, hash
+        _, silent = self.net.surveys.get(about, (0.0, set()))
+        if silent:
             self.net.world.violated(
-                f"{self.role} rebuilds a shard of {hash[:6]} on {self.host.name}, though "
-                f"{sorted(silent)} did not say what they hold"
+                f"{self.process.name} rebuilds a shard of {hash[:6]} on "
+                f"{self.host.name}, though {sorted(silent)} did not say what they hold"
             )
 
     async def ask(
@@ -161,7 +159,7 @@ class _Call:
         if host.store is None or self._store not in (None, host.store):
             world.later(world.delay(), self._fail, "connection lost")
             return
-        world.note(f"{self._wire.role} > {host.name} {self._what}")
+        world.note(f"{self._wire.process.name} > {host.name} {self._what}")
         running = start(self._work(host.store))
         self._running = running
         _ = running.addBoth(self._served)
@@ -185,7 +183,7 @@ class _Call:
         if not wire.host.process.alive:
             world.later(world.delay(), self._fail, "connection lost")
             return
-        world.note(f"{wire.role} < {wire.host.name} {self._what} {brief(told)}")
+        world.note(f"{wire.process.name} < {wire.host.name} {self._what} {brief(told)}")
         deaf = wire.net.deaf.get(wire.host.name, 0.0)
         if self._link() in wire.net.silent or (deaf and world.rng.random() < deaf):
             if not isinstance(result, Failure):
@@ -227,12 +225,10 @@ class SimNodes:
         net: Network,
         process: Process,
         members: Callable[[], Members],
-        role: str,
     ) -> None:
         self._net = net
         self._process = process
         self._members = members
-        self._role = role
         self._stores: dict[str, RemoteStore] = {}
 
     def store(self, node: str) -> RemoteStore:
@@ -240,7 +236,7 @@ class SimNodes:
         if node not in self._members().by_id:
             raise NodeUnreachable("nobody heard of that node")
         if node not in self._stores:
-            wire = Wire(self._net, self._process, self._net.hosts[node], self._role)
+            wire = Wire(self._net, self._process, self._net.hosts[node])
             self._stores[node] = RemoteStore(wire)
         return self._stores[node]
 
@@ -252,7 +248,7 @@ class SimNodes:
             await host.adopt(facts)
             host.epoch = max(host.epoch, facts.epoch)
 
-        wire = Wire(self._net, self._process, host, self._role)
+        wire = Wire(self._net, self._process, host)
         await wire.ask(f"adopt {facts.epoch}", adopt)
 
     def place(self, node: str) -> str:
@@ -444,7 +440,8 @@ class RemoteSink:
         self, key: ShardKey, layout: Layout, deadline: float | None, age: float
     ) -> None:
         """Name the temporary."""
-        self._wire.look_at_survey(key.hash)
+        if age:  # new shards have none
+            self._wire.look_at_survey(key.hash)
         watch = Deadline(self._wire, deadline)
         await self._ask(
             f"commit {_named(key)}",

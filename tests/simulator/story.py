@@ -48,6 +48,8 @@ class Story:
 
 
 Draw = Callable[[], tuple[Any, ...]]
+Drawn = tuple[str, tuple[Any, ...], float]
+"""Kind, arguments and pause of a step."""
 
 
 class Author:
@@ -114,40 +116,108 @@ class Author:
         rng = self._rng
         kinds = list(self._draws)
         weights = [weight for weight, _ in self._draws.values()]
-        drawn: list[tuple[str, tuple[Any, ...], float]] = []
+        drawn: list[Drawn] = []
         for _ in range(rng.randrange(8, 36)):
             (kind,) = rng.choices(kinds, weights)
             drawn.append((kind, self._draws[kind][1](), self._pause()))
+        chapters = (
+            self._collection,
+            self._stale_orders,
+            self._stuck_write,
+            self._doubt,
+            self._twins,
+        )
         for _ in range(rng.choice((0, 0, 1, 1, 2))):
-            self._weave(drawn, self._collection())
+            self._weave(drawn, rng.choice(chapters)())
         steps = (Step(number, *each) for number, each in enumerate(drawn))
         return Story(self._seed, self._plan, tuple(steps))
 
-    def _weave(
-        self,
-        drawn: list[tuple[str, tuple[Any, ...], float]],
-        chapter: Sequence[tuple[str, tuple[Any, ...], float]],
-    ) -> None:
+    def _weave(self, drawn: list[Drawn], chapter: Sequence[Drawn]) -> None:
         """Put a chapter into what is drawn already, other steps in between."""
         at = self._rng.randrange(len(drawn) + 1)
         for each in chapter:
             drawn.insert(at, each)
             at = min(len(drawn), at + self._rng.choice((1, 1, 1, 2)))
 
-    def _collection(self) -> Sequence[tuple[str, tuple[Any, ...], float]]:
+    def _collection(self) -> Sequence[Drawn]:
         """Contents become garbage, and are wanted again at some bad moment."""
-        rng, engine = self._rng, self._engine()
+        rng, engine, other = self._rng, self._engine(), self._engine()
         wait, content = rng.uniform(0, 1.5 * GRACE), self._content()
+        absent: Drawn = ("cut", (other, self._node(), "refused", 12.0), 0.0)
+        if rng.random() < 0.5:
+            absent = ("kill", (self._node(), "kill", 0, 12.0), 0.0)
         return (
-            ("put", (engine, "a", content, "plain"), 3.0),
-            *(("clear", (engine, name), 0.3) for name in NAMES),
+            *self._orphan(engine, content),
             ("wait", (rng.choice((5.0, GRACE + 5)),), 0.0),
-            ("job", (engine, "orphans"), rng.choice((0.0, 6.0, wait))),
-            ("put", (self._engine(), "b", content, "plain"), rng.choice((0.0, wait))),
+            ("job", (engine, "orphans"), rng.choice((0.0, 10.0, wait))),
+            *([absent] if rng.random() < 0.7 else []),
+            ("put", (other, "b", content, "plain"), rng.choice((0.0, wait))),
             ("wait", (rng.choice((0.0, GRACE)),), self._pause()),
             ("job", (engine, "garbage"), wait),
             ("put", (self._engine(), "c", content, "plain"), rng.choice((0.0, wait))),
             ("wait", (rng.choice((0.0, EXPIRY)),), 0.0),
+        )
+
+    def _orphan(self, engine: int, content: int) -> Sequence[Drawn]:
+        """A content that nobody refers to any longer."""
+        return (
+            ("put", (engine, "a", content, "plain"), 3.0),
+            *(("clear", (engine, name), 0.3) for name in NAMES),
+        )
+
+    def _stale_orders(self) -> Sequence[Drawn]:
+        """Orders of maintenance are on their way for long, and another run begins."""
+        engine, other = self._engine(), self._engine()
+        return (
+            *self._orphan(engine, self._content()),
+            ("wait", (GRACE + 5,), 0.0),
+            ("job", (engine, "orphans"), 0.0),
+            ("job", (other, "orphans"), self._rng.uniform(GRACE - 5, GRACE + 8)),
+            ("slow", (self._node(), 90, 25.0), 0.0),
+            ("slow", (self._node(), 90, 25.0), 0.0),
+            ("wait", (110.0,), 0.0),
+        )
+
+    def _stuck_write(self) -> Sequence[Drawn]:
+        """A version takes longer to be written than orphans are given."""
+        engine, content = self._engine(), self._content()
+        return (
+            *self._orphan(engine, content),
+            ("metadata", ("stuck", self._rng.choice((70.0, 90.0))), 0.0),
+            ("put", (engine, "b", content, "plain"), GRACE + 2),
+            ("job", (self._engine(), "orphans"), 0.0),
+            ("wait", (70.0,), 0.0),
+            ("get", (engine, "b", 0, ()), 0.0),
+        )
+
+    def _doubt(self) -> Sequence[Drawn]:
+        """A shard is missing, and a node cannot say what it holds."""
+        rng, content = self._rng, self._content()
+        return (
+            ("put", (self._engine(), "a", content, "plain"), 3.0),
+            ("failing", (self._node(), rng.choice(("reads", "stats")), 30.0), 0.0),
+            ("lose", (self._node(), rng.randrange(8)), 0.0),
+            ("get", (self._engine(), "a", 0, ()), 3.0),
+            ("get", (self._engine(), "a", 0, ()), 3.0),
+            ("get", (self._engine(), "a", 0, ()), 12.0),
+        )
+
+    def _twins(self) -> Sequence[Drawn]:
+        """Two engines store one content at once, perhaps each in its own way."""
+        rng, content = self._rng, self._content()
+        last = len(self._plan.compressing) - 1
+        return (
+            *self._orphan(0, content),
+            ("wait", (2 * GRACE,), 0.0),
+            ("job", (0, "orphans"), 0.0),
+            ("wait", (GRACE + 15,), 0.0),
+            ("put", (0, "a", content, "plain"), rng.choice((0.0, 0.001))),
+            ("put", (last, "b", content, "plain"), rng.uniform(0.0, 0.004)),
+            ("crash", (rng.randrange(last + 1), 4.0), 12.0),
+            ("get", (0, "a", 0, ()), 0.0),
+            ("get", (0, "b", 0, ()), 1.0),
+            ("put", (last, "c", content, "plain"), 1.0),
+            ("get", (last, "c", 0, ()), 3.0),
         )
 
     def _pause(self) -> float:
@@ -204,7 +274,7 @@ class Author:
         )
 
     def _metadata(self) -> tuple[Any, ...]:
-        how = self._rng.choice(("away", "lose", "slow"))
+        how = self._rng.choice(("away", "lose", "slow", "stuck"))
         return how, self._seconds()
 
     def _rot(self) -> tuple[Any, ...]:

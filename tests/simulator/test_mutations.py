@@ -20,7 +20,7 @@ class Mutations(Stories):
             for seed in range(SEEDS):
                 if play(write(seed)).violations:
                     return seed
-        self.fail(f"{name}: not caught within {SEEDS} seeds")
+        raise self.failureException(f"{name}: not caught within {SEEDS} seeds")
 
     def test_folder_fsync_left_out(self) -> None:
         """Names that are not durable."""
