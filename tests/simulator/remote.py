@@ -16,6 +16,7 @@ from ostore.interfaces import (
     IShardReader,
     IShardSink,
     IShardStore,
+    IUploads,
 )
 from ostore.model.errors import NodeUnreachable, OstoreError
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
@@ -239,6 +240,10 @@ class SimNodes:
             wire = Wire(self._net, self._process, self._net.hosts[node])
             self._stores[node] = RemoteStore(wire)
         return self._stores[node]
+
+    def uploads(self, node: str) -> IUploads:
+        """Nobody uploads in parts here."""
+        raise NodeUnreachable(f"{node} takes no resumable uploads")
 
     async def adopt(self, node: str, facts: ClusterFacts) -> None:
         """Tell a node the cluster's epoch."""

@@ -27,9 +27,8 @@ class Stories(SynchronousTestCase):
 
     def tearDown(self) -> None:
         """Have them collected here: what ends with one of them may leave another."""
-        while gc.collect():
-            self.flushLoggedErrors()
-        self.flushLoggedErrors()
+        while gc.collect() or self.flushLoggedErrors():
+            pass
 
     def assertHolds(self, story: Story) -> None:
         """The guarantees hold in a story; else it is told as short as it can be."""
