@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,8 @@ import attrs
 from ostore.cli.admin.asking import Administration
 from ostore.model.signing import SCHEME, Guard, Nonces, Unsigned, WrongTime
 from tests.cli.lying import Asked, LyingTestCase, Said, problem
-from tests.cli.support import NOW, ServiceTestCase, shared_secret
+from tests.cli.support import NOW, CommandTestCase, ServiceTestCase, shared_secret
+from tests.support.child import serve
 
 SECRET = "s" * 40
 NODE: Mapping[str, Any] = {
@@ -92,6 +94,17 @@ class RealTests(ServiceTestCase):
         self.assertEqual(result.status, 1)
         self.assertIn("--cluster-secret-file", result.err)
 
+    def test_scrub_and_repair(self) -> None:
+        """Everything is read, and what is missing is put back while one waits."""
+        secret = ("--cluster-secret-file", str(shared_secret()))
+        content = b"x" * 100_000
+        self.done("put", "-", "a", stdin=content)
+        (run,) = self.done("admin", "scrub", "--wait", "--json", *secret).items
+        self.assertEqual(run["state"], "done")
+        (run,) = self.done("admin", "repair", "--wait", "--json", *secret).items
+        self.assertEqual(run["state"], "done")
+        self.assertEqual(self.done("cat", "a").raw, content)
+
     def test_doctor(self) -> None:
         """A service that is well has no problem but those of this machine's disk."""
         result = self.ostore(
@@ -108,6 +121,37 @@ class RealTests(ServiceTestCase):
         self.assertEqual(found["clock of the service"]["state"], "problem")
         nodes = [item for name, item in found.items() if name.startswith("node ")]
         self.assertEqual([item["state"] for item in nodes], ["ok"] * 6)
+
+
+class DrainTests(CommandTestCase):
+    """A standalone of its own, whose nodes speak often."""
+
+    def states(self) -> dict[str, str]:
+        """Each node's state."""
+        items = self.done("admin", "nodes", "--json").items
+        return {item["id"]: item["state"] for item in items}
+
+    def until(self, node: str, state: str) -> None:
+        """Look until the node says so."""
+        for _ in range(2000):
+            if self.states()[node] == state:
+                return
+            time.sleep(0.02)
+        self.fail(f"the node is never {state}")
+
+    def test_drain(self) -> None:
+        """A node is drained and taken back, by the beginning of its id."""
+        root = self.folder / "data"
+        service = serve(root, "--heartbeat", "100ms")
+        self.addCleanup(service.close)
+        self.endpoint = f"http://127.0.0.1:{service.ready()}"
+        secret = ("--cluster-secret-file", str(root / "secret"))
+        node = min(self.states())
+        self.assertIn(node, self.done("admin", "drain", node[:20], *secret).out)
+        self.until(node, "draining")
+        self.assertIn("5 of 6 up (draining)", self.done("admin", "status").out)
+        self.done("admin", "undrain", node[:20], *secret)
+        self.until(node, "up")
 
 
 class SignedTests(LyingTestCase):
