@@ -11,6 +11,7 @@
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
+#   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster
 #   make clean  remove what the above have made, except ./ostore-data
@@ -26,7 +27,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live simulate cluster lint bench bench-cluster clean
+.PHONY: run test test-live simulate cluster lint bench bench-command bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -51,6 +52,9 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-command: $(VENV)/.installed
+	$(BIN)/python benchmarks/command.py $(ARGS)
 
 bench-cluster: $(VENV)/.installed
 	$(BIN)/python benchmarks/cluster.py $(ARGS)
