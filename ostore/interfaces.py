@@ -410,6 +410,9 @@ class IShardStore(Interface):
         Raises ShardMissing, ShardRotten (which also marks it bad).
         """
 
+    async def sweep() -> int:
+        """Remove temporaries and uploads that have expired; gives how many."""
+
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""
 

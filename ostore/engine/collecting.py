@@ -134,6 +134,13 @@ class Collecting:
             live = [member.beat.node for member in self._cluster.live()]
             await self.at_nodes(live, lambda node: self._tell(node, known))
 
+    async def sweep(self) -> tuple[int, int]:
+        """Have live nodes remove temporaries that expired; how many, and nodes that did."""
+        live = [member.beat.node for member in self._cluster.live()]
+        given = await self.at_nodes(live, lambda node: self._nodes.store(node).sweep())
+        done = [removed for removed in given if removed is not None]
+        return sum(done), len(done)
+
     def walk(self, after: str = "", until: str = LAST) -> Walk:
         """Over everything that live nodes hold and versions refer to."""
         stores = {

@@ -38,7 +38,7 @@ CODED_BYTES = 64 << 20
 """The most bytes of coded stripes in flight, all uploads together."""
 
 
-JOBS = ("retention", "orphans", "garbage", "census", "scrub", "rebalance")
+JOBS = ("uploads", "retention", "orphans", "garbage", "census", "scrub", "rebalance")
 """The names of the maintenance jobs."""
 
 

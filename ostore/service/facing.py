@@ -16,6 +16,7 @@ from ostore.maintenance.rebalance import Rebalance
 from ostore.maintenance.retention import Retention
 from ostore.maintenance.runner import Runner
 from ostore.maintenance.scrub import Scrub
+from ostore.maintenance.uploads import Uploads
 from ostore.model.signing import AnyHost, Guard, Nonces
 from ostore.service.assembly import Engine
 from ostore.service.process import Process
@@ -75,6 +76,7 @@ def jobs_of(
     """All maintenance jobs."""
     every = settings.maintenance_interval
     return (
+        Uploads(engine.hands, every),
         Retention(metadata, settings.keep_versions, every),
         Orphans(engine.hands, settings.orphan_grace, every),
         Garbage(engine.hands, settings.garbage_expiry, every),

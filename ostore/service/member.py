@@ -57,7 +57,7 @@ class DataMember:
             partial(repeated, heartbeat),
         )
         self._watch = repeated(WATCH, self._look)
-        self._sweep = repeated(SWEEP, node.store.uploads.sweep)
+        self._sweep = repeated(SWEEP, node.store.sweep)
 
     async def claim(self) -> None:
         """Wait for the bus, and see that nobody else is this node. Raises Refused."""

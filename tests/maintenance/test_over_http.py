@@ -110,6 +110,11 @@ class MaintenanceOverHttp(HttpCase):
         )
         self.assertEqual((await self.job("scrub")).counts.get("missing", 0), 0)
 
+    async def test_uploads(self) -> None:
+        """Every node is told to sweep."""
+        await self.rise_with()
+        self.assertEqual((await self.job("uploads")).counts["nodes"], 6)
+
     async def test_drain(self) -> None:
         """A node that drains is emptied; everything reads as before."""
         await self.rise_with(7)

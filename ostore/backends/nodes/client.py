@@ -303,6 +303,15 @@ class RemoteStore:
         except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer is no number of bytes") from None
 
+    async def sweep(self) -> int:
+        """Have temporaries and uploads removed that have expired; how many."""
+        ask = Ask("POST", "/sweep", repeatable=True, patience=COMMIT)
+        shown = (await self.peer.ask(ask)).json()
+        try:
+            return int(shown["removed"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise NodeUnreachable("the node's answer is no number") from None
+
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""
         target = f"/objects/{shard_name(key)}?do=bad&layout={key.layout}"

@@ -351,6 +351,13 @@ class ShardStore:
 
         return await self._serial.run(key.hash, lambda: self._exits.erase(key, age))
 
+    async def sweep(self) -> int:
+        """Remove temporaries and uploads that have expired; how many."""
+        before = len(self.temporaries) + len(self.uploads)
+        await self.temporaries.sweep()
+        await self.uploads.sweep()
+        return max(0, before - len(self.temporaries) - len(self.uploads))
+
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""
         self._root.paths.shard(key)

@@ -93,3 +93,17 @@ class Drain(Resource):
             raise Malformed("on is 1 or 0")
         await self._node.drain(on=on == "1")
         call.reply.send(204)
+
+
+class Sweep(Resource):
+    """`/sweep`."""
+
+    allowed = ("POST",)
+
+    def __init__(self, node: ShardNode) -> None:
+        self._store = node.store
+
+    async def post(self, call: Call) -> None:
+        """Remove what has expired in temp/."""
+        Query(call)
+        send_json(call.reply, {"removed": await self._store.sweep()})

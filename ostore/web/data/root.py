@@ -19,7 +19,7 @@ from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource
 from ostore.web.data.answers import problem, shown_boot
 from ostore.web.data.conversation import Beginning, Conversations
-from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList
+from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList, Sweep
 from ostore.web.data.objects import ContentResource, ShardResource
 from ostore.web.data.operations import Operations
 from ostore.web.data.targets import (
@@ -76,6 +76,7 @@ class DataApi:
             "/shards": ShardList(node),
             "/cluster-id": ClusterId(node),
             "/drain": Drain(node),
+            "/sweep": Sweep(node),
             "/health/live": Live(),
             "/health/ready": Ready(self._reasons),
             "/metrics": Metrics(self._traffic),

@@ -25,6 +25,7 @@ FIXED = frozenset(
         "/node",
         "/cluster-id",
         "/drain",
+        "/sweep",
         "/health/live",
         "/health/ready",
         "/metrics",

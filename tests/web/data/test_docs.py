@@ -15,7 +15,7 @@ from ostore.model.ranges import Unsatisfiable
 from ostore.web.data import conversation, objects, parameters, targets
 from ostore.web.data.answers import problem
 from ostore.web.data.conversation import Beginning
-from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList
+from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList, Sweep
 from ostore.web.data.objects import ContentResource, ShardResource
 from ostore.web.data.temp import TemporaryResource
 from ostore.web.data.uploads import MAX_BODY, UploadResource
@@ -33,6 +33,7 @@ ALLOWED = {
     "/cluster-id": ClusterId.allowed,
     targets.FRAMES: Beginning.allowed,
     "/drain": Drain.allowed,
+    "/sweep": Sweep.allowed,
     **dict.fromkeys(targets.OPEN, Live.allowed),
 }
 """The methods of every route."""
