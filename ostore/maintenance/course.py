@@ -23,8 +23,6 @@ OFTEN = 1.0
 """Seconds between two looks at the brakes, and two savings of the progress."""
 PATIENCE = 30.0
 """Seconds for which a run waits for a doubt to go away."""
-TOGETHER = 8
-"""Contents that are worked on at once."""
 
 
 class Stopped(OstoreError):
@@ -143,7 +141,7 @@ class Course:
     ) -> None:
         """Do `work` for every item, several at once; the first error ends it."""
         left: Iterator[T] = iter(items)
-        while some := list(islice(left, TOGETHER)):
+        while some := list(islice(left, self._pace.together)):
             await self.go_on(sum(map(steps, some)))
             for outcome in await gather(work(item) for item in some):
                 if isinstance(outcome, Exception):

@@ -6,6 +6,8 @@ from ostore.streaming.clock import Clock
 
 SLOWEST = 8.0
 """By how much slow requests hold maintenance back at most."""
+TOGETHER = 8
+"""Contents that are worked on at once while nobody asks for anything."""
 LULL = 1.0
 """Seconds without a request after which nobody is held up."""
 _QUICK, _USUAL = 0.1, 0.002
@@ -57,6 +59,11 @@ class Pace:
         self._beside = beside
         self._tokens = 0.0
         self._filled = clock.monotonic()
+
+    @property
+    def together(self) -> int:
+        """Contents to be worked on at once: one beside requests, in no bursts."""
+        return 1 if self._foreground.busy else TOGETHER
 
     def rate(self) -> float:
         """Steps a second, as of now."""

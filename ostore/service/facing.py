@@ -32,7 +32,7 @@ CODING_THREADS = 2
 """Threads that compress."""
 TURN = 0.5
 """Seconds between two looks at which maintenance job is due."""
-RATES = 4000.0, 500.0
+RATES = 4000.0, 100.0
 """Steps of maintenance a second: with nobody there, and beside requests."""
 MARKS = 60.0
 """Seconds between two looks at what the metadata calls degraded."""

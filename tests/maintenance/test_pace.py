@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet import task
 from twisted.trial.unittest import SynchronousTestCase
 
-from ostore.maintenance.pace import SLOWEST, Foreground, Pace
+from ostore.maintenance.pace import SLOWEST, TOGETHER, Foreground, Pace
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 
@@ -53,7 +53,9 @@ class PaceTests(SynchronousTestCase):
         self.assert_near(self.seconds_for(100, 2, 0.01), 2.0, 0.2)
         self.assertGreater(self.seconds_for(100, 2, 0.05), 4.0)
         self.assertLess(self.foreground.slowness(), SLOWEST + 0.1)
+        self.assertEqual(self.pace.together, 1)
         self.time.advance(5)
+        self.assertEqual(self.pace.together, TOGETHER)
         self.assertEqual(self.foreground.slowness(), 1.0)
         self.assert_near(self.seconds_for(1000, 2), 2.0, 0.15)
 
