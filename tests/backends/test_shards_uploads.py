@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial import unittest
 
 from ostore.backends.shards import disk as growing
+from ostore.backends.shards import uploads
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.store import ShardStore
@@ -110,21 +111,41 @@ class OnSimulatedDisk(UploadsContract, unittest.TestCase):
         self.assertEqual(self.files(), [])
 
     async def test_sweep(self) -> None:
-        """A sweep removes what has expired, and lets go of what is quiet."""
+        """A sweep removes what has expired, and closes what is quiet."""
         await self.begun()
         await self.send(1, 0, *ONE.frames[:3])
-        await self.node.store.uploads.sweep()
-        self.assertEqual(len(self.node.store.uploads), 1)
-        self.assertIn("/data/temp/" + UPLOAD, self.disk.open_files())
-        self.later(EXPIRY - 1)
+        await self.uploads.release(UPLOAD, 1)
+        path, store = f"/data/temp/{UPLOAD}", self.node.store
+        await store.uploads.sweep()
+        self.assertIn(path, self.disk.open_files())
+        self.later(11)
+        await store.uploads.sweep()
+        self.assertNotIn(path, self.disk.open_files())
+        self.later(EXPIRY - 12)
         await self.uploads.renew(UPLOAD, 1)
         self.later(EXPIRY - 1)
-        await self.node.store.uploads.sweep()
+        await store.uploads.sweep()
         self.assertEqual((await self.look()).stripes, 3)
         self.later(2)
-        await self.node.store.uploads.sweep()
+        await store.uploads.sweep()
         self.assertEqual(self.files(), [])
-        self.assertEqual(len(self.node.store.uploads), 0)
+        self.assertEqual(len(store.uploads), 0)
+
+    async def test_many_open(self) -> None:
+        """Few files stay open between parts."""
+        await self.begun(epoch=None)
+        self.patch(uploads, "OPEN", 3)
+        for number in range(6):
+            upload = f"{number:032x}"
+            await self.uploads.begin(upload, "record", EXPIRY)
+            await self.uploads.claim(upload, 1)
+            sink = await self.uploads.open(upload, 1, 0)
+            await sink.write(ONE.frames[0])
+            await sink.sync()
+            await sink.close()
+            await self.uploads.release(upload, 1)
+        found = [path for path in self.disk.open_files() if "/temp/" in path]
+        self.assertEqual(len(found), 3)
 
     async def test_rot(self) -> None:
         """What stands before a bad block is held, and goes on from there."""

@@ -58,6 +58,11 @@ class HeldUpload:
         self._tails: dict[tuple[int, int], int] = {}
         self._sink: Incoming | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether its file is open."""
+        return self._sink is not None
+
     async def load(self) -> None:
         """Find its tails; its frames are looked at when they are needed."""
         if self.envelope.outcome is not None:

@@ -36,6 +36,10 @@ MOST = 10_000
 """Uploads that a node holds at once."""
 QUIET = 600.0
 """Seconds after which what is known of an upload is forgotten; its files stay."""
+OPEN = 64
+"""Uploads whose file stays open between parts."""
+REST = 10.0
+"""Seconds between two parts after which it is closed."""
 
 
 @implementer(IUploads)
@@ -265,8 +269,9 @@ class Uploads:
         async def work() -> None:
             held = self._held.get(upload)
             if held is not None and held.envelope.epoch == epoch:
-                await held.rest()
                 held.released = True
+                if sum(each.open for each in self._held.values()) > OPEN:
+                    await held.rest()
 
         await self._in_turn(upload, work)
 
@@ -327,7 +332,8 @@ class Uploads:
         except ShardMissing:
             await self._remove(upload)
             return
-        if held is not None and self._clock.monotonic() - held.touched > QUIET:
+        quiet = 0.0 if held is None else self._clock.monotonic() - held.touched
+        if held is not None and quiet > REST:
             await held.rest()
-            if self._held.get(upload) is held:
+            if quiet > QUIET and self._held.get(upload) is held:
                 del self._held[upload]
