@@ -115,6 +115,9 @@ class Finishing:
         ending.tell(outcome)
 
     async def _conclude(self, session: Session) -> Version:
+        async def remove() -> None:
+            await self._claiming.remove(session.upload, session.left_out)
+
         try:
             version = await self._keep(session)
         except (DigestMismatch, ConditionFailed, AlreadyExists):
@@ -125,6 +128,8 @@ class Finishing:
             raise
         self._forget(session.upload)
         await session.finish(outcome_to_json(version))
+        if session.left_out:
+            self._house.tasks.spawn("removing the rest of an upload", remove)
         return version
 
     async def _keep(self, session: Session) -> Version:

@@ -79,6 +79,12 @@ class Session:
         return 4096 + self._encoder.held + 13 * self._encoder.stripes
 
     @property
+    def left_out(self) -> list[str]:
+        """The nodes of the upload that this claim does not write, or no longer."""
+        standing = {share.node for share in self._standing()}
+        return [node for node in self.record.nodes.values() if node not in standing]
+
+    @property
     def reusable(self) -> bool:
         """Whether another part can follow: all that was received is acknowledged."""
         return self.whole and self.offset == self._received()

@@ -698,6 +698,8 @@ class LossTests(UploadCase):
         assert progress.version is not None
         self.assertEqual(progress.version.degraded, (5,))
         self.assertEqual(self.run_(self.get()), CONTENT)
+        self.pass_(4)
+        self.assertEqual(self.of(token)[5].temporaries(), [])
 
     def test_full_nodes(self) -> None:
         """No room: said so, and the upload stands."""
