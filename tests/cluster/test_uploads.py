@@ -20,7 +20,7 @@ reactor = cast("IReactorTCP", installed)
 
 MIB = 1 << 20
 CONTENT = some_bytes(5 * MIB + 77)
-ROUNDS = 8
+ROUNDS = 4
 
 
 def with_digest(pattern: str, size: int, seed: int) -> bytes:
@@ -252,6 +252,8 @@ class NotInstantTests(UploadCase):
 
 class KillTests(ChildCase):
     """`kill -9` in the middle of an upload."""
+
+    timeout = 600
 
     async def test_rounds(self) -> None:
         """At whatever moment it dies: nothing acknowledged is lost, the end is exact."""
