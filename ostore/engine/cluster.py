@@ -199,6 +199,15 @@ class Cluster:
                 return None
         return standing
 
+    def settled_on(self, standing: Standing) -> bool:
+        """Whether none of its nodes is to be emptied: shards leave such a one."""
+        now, timeout = self._clock.monotonic(), self.members.timeout
+        states = {
+            node: self.members.by_id[node].state(now, timeout)
+            for node in standing.nodes & self.members.by_id.keys()
+        }
+        return "draining" not in states.values()
+
     def beside(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do something that nobody waits for; it ends with the cluster."""
         self._tasks.spawn(what, work)

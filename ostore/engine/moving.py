@@ -128,6 +128,7 @@ class Moving:
         if not await self._tending.verified([(target, facts.key)]):
             return False
         self.moved_bytes += facts.bytes
+        self._cluster.places.forget(facts.hash)
         done = await self.hands.discard([(source, facts)], tokens, epoch)
         return done.gone > 0
 

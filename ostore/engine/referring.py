@@ -67,7 +67,7 @@ class Referring:
         """
         cluster = self._writing.cluster
         remembered = cluster.remembered(hash)
-        if remembered is not None:
+        if remembered is not None and cluster.settled_on(remembered):
             present = await self._present(hash, size, remembered)
             if len(present) == remembered.layout.shards:
                 return await self._rely(

@@ -356,6 +356,19 @@ class KnownContentTests(RememberedCase):
         version = self.run_(self.store.open("twin", 1)).version
         self.assertEqual(version.degraded, ())
 
+    def test_draining(self) -> None:
+        """What leaves a node is not brought back to it by what was remembered."""
+        self.rise_with()
+        rig = self.holder(SMALL, 3)
+        self.run_(rig.node.drain(on=True))
+        self.pass_(6)
+        before = self.engine.cluster.locates
+        self.assertEqual(self.run_(self.get("small"), 0), SMALL)
+        self.pass_(1)
+        self.assertEqual(self.engine.cluster.locates, before + 1)
+        self.run_(self.put(SMALL, "twin"))
+        self.assertEqual(self.engine.cluster.locates, before + 2)
+
     def test_some_gone(self) -> None:
         """When not all are there the nodes are asked, and what lacks is written down."""
         self.rise_with()
