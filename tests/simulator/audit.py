@@ -159,6 +159,17 @@ class Audit:
                 f"{sorted(version.degraded)} (guarantee 1)"
             )
 
+    def doubles(self, key: ShardKey) -> list[str]:
+        """The two nodes that hold this shard and no other, of a content that matters."""
+        kept = self.platters().get(key.hash, Kept())
+        nodes = sorted(kept.places(key.layout).get(key.index, ()))
+        held = [
+            n for places in kept.layouts.values() for on in places.values() for n in on
+        ]
+        alone = all(held.count(node) == 1 for node in nodes)
+        wanted = key.hash in self.wanted()
+        return nodes if wanted and alone and len(nodes) == 2 else []
+
     def marked(self, name: str, number: int) -> None:
         """A delete marker was acknowledged."""
         self._markers.add((name, number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from ostore.backends.shards.shelf import Naming, Shelf
 from ostore.engine.collecting import Collected, Collecting
 from ostore.engine.putting import Put
 from ostore.engine.referring import PutRequest, Referring
+from ostore.engine.tending import Tending
 from ostore.model.census import Census, Standing
 from ostore.model.collecting import Held
 from ostore.model.layouts import Layout
@@ -120,6 +122,16 @@ async def _record_whole(
     return await _record(self, request, hash, layout, ())
 
 
+_preferred = Tending._preferred
+
+
+def _by_chance(self: Tending, hash: str, leaving: frozenset[str]) -> Sequence[str]:
+    """Another order each time, the same in each play."""
+    nodes = list(_preferred(self, hash, leaving))
+    Random(f"{hash} {self._clock.monotonic()}").shuffle(nodes)
+    return nodes
+
+
 MUTATIONS: Mapping[str, Mutation] = {
     "folder fsync left out": _replaced((Disk, "sync_folder", _no_sync)),
     "metadata not asked again before the move": _replaced(
@@ -131,6 +143,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     "layouts mixed": _replaced((Census, "standings", _mixed)),
     "late commit accepted": _replaced((Shelf, "_in_time", _any_time)),
     "lease epoch ignored": _replaced((ShardNode, "_fence", _any_epoch)),
+    "duplicate keeper picked at random": _replaced((Tending, "_preferred", _by_chance)),
     "degraded not written": _replaced((Referring, "record", _record_whole)),
     "unsure taken for none": _replaced(
         (Census, "unsure", property(lambda _: frozenset()))

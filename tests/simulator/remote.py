@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -33,6 +34,7 @@ PATIENCE = 15.0
 class Host(Protocol):
     """The far end: one node, whichever process runs it now."""
 
+    id: str
     name: str
     process: Process
     epoch: int
@@ -57,6 +59,8 @@ class Network:
         """Seconds that requests to a host may take longer."""
         self.deaf: dict[str, float] = {}
         """The chance that an answer of a host is lost."""
+        self.doubles: Callable[[ShardKey], list[str]] = lambda _: []
+        """Names of the two nodes that hold that shard, and no other of the content."""
         self.surveys: dict[tuple[str, str], tuple[float, set[str]]] = {}
         """When a process last asked about a content, and who has not said for sure."""
 
@@ -263,6 +267,15 @@ class SimNodes:
         return self._net.hosts[node].name
 
 
+def rank(hash: str, nodes: Sequence[str]) -> Sequence[str]:
+    """By rendezvous: everybody has the same order, and no need to ask."""
+
+    def draw(node: str) -> int:
+        return int.from_bytes(sha256(f"{hash}\0{node}".encode()).digest()[:8]) >> 12
+
+    return sorted(nodes, key=lambda node: (-draw(node), node))
+
+
 def _named(key: ShardKey) -> str:
     return f"{key.hash[:6]}.{key.index}.{key.layout[:4]}"
 
@@ -356,10 +369,21 @@ class RemoteStore:
         self, key: ShardKey, token: str, epoch: int | None = None
     ) -> bool:
         """Move a condemned shard to garbage."""
-        moved: bool = await self._order(
-            f"discard {_named(key)}", epoch, lambda s: s.discard(key, token, epoch)
-        )
-        return moved
+        host, net = self._wire.host, self._wire.net
+
+        async def discard(store: Any) -> bool:
+            doubles = net.doubles(key)
+            moved: bool = await store.discard(key, token, epoch)
+            ids = [each.id for each in net.hosts.values() if each.name in doubles]
+            if moved and host.name in doubles and rank(key.hash, ids)[0] == host.id:
+                net.world.violated(
+                    f"{host.name} gives up a shard of {key.hash[:6]} that ranks before "
+                    f"its double: {doubles}"
+                )
+            return moved
+
+        found: bool = await self._order(f"discard {_named(key)}", epoch, discard)
+        return found
 
     async def erase(self, key: ShardKey, age: float, epoch: int | None = None) -> int:
         """Remove for good what is so old."""

@@ -53,6 +53,9 @@ class Stage:
             self.cluster, self.audit, excuses, lambda: bool(self.clients.running)
         )
         self.cluster.on_purge = self.clients.purged
+        moved = any("rebalance" in step.args for step in story.steps)
+        if not moved and not story.plan.every:  # a move has its own reasons
+            self.cluster.net.doubles = self.audit.doubles
 
     def play(self) -> Outcome:
         """All steps, then peace, then the last look."""

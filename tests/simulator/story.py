@@ -13,7 +13,7 @@ from tests.simulator.contents import LARGE, SMALL
 from tests.simulator.disks import FAILURES
 
 NAMES = ("a", "b", "c")
-JOBS = ("orphans", "orphans", "garbage", "retention")
+JOBS = ("orphans", "orphans", "garbage", "retention", "census", "scrub", "rebalance")
 SHARED = 3
 """How many contents are put again and again."""
 
@@ -126,6 +126,7 @@ class Author:
             self._stuck_write,
             self._doubt,
             self._twins,
+            self._double,
         )
         for _ in range(rng.choice((0, 0, 1, 1, 2))):
             self._weave(drawn, rng.choice(chapters)())
@@ -200,6 +201,19 @@ class Author:
             ("get", (self._engine(), "a", 0, ()), 3.0),
             ("get", (self._engine(), "a", 0, ()), 3.0),
             ("get", (self._engine(), "a", 0, ()), 12.0),
+        )
+
+    def _double(self) -> Sequence[Drawn]:
+        """A node is away until its shards are rebuilt elsewhere, and comes back."""
+        engine, content = self._engine(), self._content()
+        return (
+            ("put", (engine, "a", content, "plain"), 3.0),
+            ("kill", (self._node(), "kill", 0, 60.0), 15.0),
+            ("get", (engine, "a", 0, ()), 0.0),
+            ("get", (engine, "a", 0, ()), 0.0),
+            ("wait", (70.0,), 0.0),
+            ("job", (engine, self._rng.choice(("census", "scrub"))), 0.0),
+            ("wait", (30.0,), 0.0),
         )
 
     def _twins(self) -> Sequence[Drawn]:

@@ -46,6 +46,10 @@ class Mutations(Stories):
         """A node obeys whoever had the lease before."""
         self.caught("lease epoch ignored")
 
+    def test_duplicate_keeper_picked_at_random(self) -> None:
+        """Of two alike, the one goes that another would keep."""
+        self.caught("duplicate keeper picked at random")
+
     def test_degraded_not_written(self) -> None:
         """A version does not tell which of its shards are missing."""
         self.caught("degraded not written")
