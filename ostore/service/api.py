@@ -96,6 +96,7 @@ class ApiService(Member):
             tell=nodes.adopt,
             drain=nodes.drain,
             belongs=joining.belongs,
+            near=nodes.near,
             brakes=brakes,
             tokens=Tokens(self.keys),
         )

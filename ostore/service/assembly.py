@@ -79,6 +79,7 @@ def assemble(
     drain: Drain = drain_nobody,
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
+    near: Callable[[str], bool] = lambda _: False,
     brakes: Callable[[], list[str]] = list,
     faults: Callable[[], list[str]] = list,
     tokens: Tokens | None = None,
@@ -99,6 +100,7 @@ def assemble(
         locate_timeout=settings.locate_timeout,
         expected=expected,
         belongs=belongs,
+        near=near,
     )
     codecs = codecs_named(settings.codec)
     repairs = Repairs()

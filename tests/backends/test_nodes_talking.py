@@ -147,6 +147,23 @@ class Beginning(TalkingCase):
         assert isinstance(self.nodes, FramedNodes)
         return dict(self.nodes.figures())
 
+    async def test_near(self) -> None:
+        """A node is near while a question to it is one record."""
+        store = self.serve(self.script)
+        assert isinstance(store, FramedStore)
+        assert isinstance(self.nodes, FramedNodes)
+        self.assertFalse(self.nodes.near("cd" * 16))
+        self.assertFalse(self.nodes.near(NODE))
+        await self.until(lambda: store.talk.stands)
+        self.assertTrue(self.nodes.near(NODE))
+        self.answering = lambda *_: None
+        running = [start(store.find(HASH)) for _ in range(8)]
+        self.assertFalse(self.nodes.near(NODE))
+        await self.until(lambda: len(self.asked) == 8)
+        self.talkers[0].abort()
+        self.assertEqual(await gather(running), [NONE] * 8)
+        self.assertFalse(self.nodes.near(NODE))
+
     async def test_older_node(self) -> None:
         """A node that knows no conversations is asked for one once a minute."""
         store = self.serve(nothing_but_http)

@@ -48,6 +48,14 @@ class FramedNodes(HttpNodes):
             _talk(store).stop()
         await super().stop(seconds)
 
+    def near(self, node: str) -> bool:
+        """Whether a question to that node is one record now."""
+        store = self._stores.get(node)
+        try:
+            return _talk(store or self.store(node)).ready
+        except NodeUnreachable:
+            return False
+
     def figures(self) -> Mapping[str, float]:
         """Gauges and counters for /metrics."""
         talks = [_talk(store) for store in self._stores.values()]

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ostore.backends.nodes.asking import Ask, Exchange, Peer, WrongTime
 from ostore.backends.nodes.conversation import Conversation
 from ostore.backends.nodes.pool import Address
-from ostore.backends.nodes.records import CREDIT, PROTOCOL, SALT, TARGET, Credit
+from ostore.backends.nodes.records import (
+    ANSWER_ROOM,
+    CREDIT,
+    LEAST_ASKED,
+    PROTOCOL,
+    SALT,
+    TARGET,
+    Credit,
+)
 from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import Tasks
@@ -52,6 +60,12 @@ class Talk:
     def stands(self) -> bool:
         """Whether there is one."""
         return self._conversation is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a small question can be asked in it; begins it if need be."""
+        current = self.now()
+        return current is not None and current.fits(ANSWER_ROOM + LEAST_ASKED)
 
     @property
     def operations(self) -> int:
