@@ -26,7 +26,7 @@ from ostore.model.errors import (
     TooFewNodes,
 )
 from ostore.model.layouts import Layout, ShardKey
-from ostore.model.placement import place
+from ostore.model.placement import place, takers
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.fanout import Fanout, QuorumLost
@@ -137,6 +137,10 @@ class Writing:
         return place(
             key, coding.geometry.shards, coding.quorum, self.cluster.candidates()
         )
+
+    def admit(self) -> None:
+        """Raise TooFewNodes or NoSpace when no content could be placed now."""
+        takers(self.coding.quorum, self.cluster.candidates())
 
     def fan(
         self, sinks: Mapping[int, S], dropped: Callable[[int, S, Exception], None]

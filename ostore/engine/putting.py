@@ -191,7 +191,7 @@ class Putting:
         Before the first byte is read: TooFewNodes, NoSpace, and the condition as far
         as the newest version can tell already.
         """
-        self.writing.place("")
+        self.writing.admit()
         await self.foresee(request)
         intake = Intake(self.writing, shrinking=may_shrink(request.headers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import ClassVar
 
 from tests.cluster import (
     test_copies,
@@ -73,6 +74,7 @@ class SegmentTests(StandaloneCase):
     """Segments that are there, or not, or rotten."""
 
     packed = True
+    options: ClassVar = {"laggard": "1min"}
 
     async def test_no_files(self) -> None:
         """A small content makes no file of its own, a large one does."""

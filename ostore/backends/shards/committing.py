@@ -97,6 +97,8 @@ class Commits:
         return await self._serial.run(key.hash, work)
 
     async def _renewed_file(self, key: ShardKey) -> bool:
+        if self._filed.without(key.hash):
+            return False
         if key not in await self._filed.keys(key.hash, bad=True):
             return False
         if await self._filed.refresh(key):

@@ -65,8 +65,14 @@ class FiledShards:
         found = merge(ledger.shards.hashes(after), ledger.garbage.hashes(after))
         return (hash for hash, _ in groupby(found))
 
+    def without(self, hash: str) -> bool:
+        """Whether it is known that there is nothing of that content outside garbage."""
+        return self.scan.knows(hash) and not self.ledger.shards.holds(hash)
+
     async def keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
         """The shards of a content outside garbage; the bad ones only with `bad`."""
+        if self.without(hash):
+            return ()
         if self.scan.knows(hash):
             found = [key for key, _ in self.ledger.shards.of(hash)]
         else:

@@ -39,6 +39,14 @@ def checked_id(text: str) -> str:
     return text
 
 
+def checked_key(key: ShardKey) -> None:
+    """Raise Malformed unless that could be a shard."""
+    checked_hash(key.hash)
+    checked_id(key.layout)
+    if not 0 <= key.index < MAX_SHARDS:
+        raise Malformed(f"a shard index is 0 to {MAX_SHARDS - 1}")
+
+
 def parse_shard(name: str) -> ShardKey | None:
     """The shard that a file in objects/ is named after; None for a strange name."""
     found = parse_garbage(name)
@@ -136,6 +144,5 @@ class Paths:
 
 
 def _name(key: ShardKey) -> str:
-    if not 0 <= key.index < MAX_SHARDS:
-        raise Malformed(f"a shard index is 0 to {MAX_SHARDS - 1}")
-    return f"{checked_hash(key.hash)}.{key.index}.{checked_id(key.layout)}"
+    checked_key(key)
+    return f"{key.hash}.{key.index}.{key.layout}"

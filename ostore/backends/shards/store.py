@@ -20,7 +20,7 @@ from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming, whole_file
 from ostore.backends.shards.ledger import Ledger
 from ostore.backends.shards.looking import holding
-from ostore.backends.shards.paths import checked_hash, checked_id
+from ostore.backends.shards.paths import checked_hash, checked_id, checked_key
 from ostore.backends.shards.reading import Reader
 from ostore.backends.shards.root import Root, RootGone
 from ostore.backends.shards.segments.log import SegmentLog
@@ -194,15 +194,13 @@ class ShardStore:
         age: float,
     ) -> None:
         """Write and name a shard; all that wait for that are written together."""
-        self._root.paths.shard(key)
+        checked_key(key)
         self._root.admit()
         parts = whole_file(key, layout, frames)
 
         async def put() -> None:
-            packed = self._pack_limit and layout.size <= self._pack_limit
-            if packed and self._packed.known:
-                payload = b"".join(parts)
-                await self._commits.pack(key, layout, payload, deadline, age)
+            if 0 < self._pack_limit >= layout.size and self._packed.known:
+                await self._commits.pack(key, layout, b"".join(parts), deadline, age)
             else:
                 await self._commits.file(key, parts, deadline, age)
 
@@ -220,6 +218,8 @@ class ShardStore:
         Unsure when none is found before the segments were read.
         """
         checked_hash(hash)
+        if self._packed.without(hash) and self._filed.without(hash):
+            return holding(())
         filed, doubtful = await self._filed.find(hash)
         packed, doubted = await self._packed.find(hash)
         if not doubtful and not doubted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
@@ -30,11 +31,25 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks
 
+Waiting = tuple[Group, Deferred[Sequence[Row]]]
+
 BATCH_BYTES = 4 << 20
 """Bytes of records after which a batch is full."""
 
 MOST_SOURCES = 16
 """Segments copied at a time."""
+
+
+def _write(
+    writer: Writer, queue: deque[Waiting], taken: MutableSequence[Waiting]
+) -> list[list[Row]]:
+    """Write what waits by the time that a worker comes to it; a worker's work."""
+    length = 0
+    with suppress(IndexError):  # the log may begin anew meanwhile
+        while not taken or length + queue[0][0].length <= BATCH_BYTES:
+            taken.append(queue.popleft())
+            length += taken[-1][0].length
+    return writer.write([group for group, _ in taken])
 
 
 class SegmentLog:
@@ -70,7 +85,7 @@ class SegmentLog:
         self._entropy = entropy
         self._limit = limit
         self._tasks = Tasks(Logger(namespace="ostore.segments"))
-        self._queue: deque[tuple[Group, Deferred[Sequence[Row]]]] = deque()
+        self._queue: deque[Waiting] = deque()
         self._flushing = False
         self._copying = False
         self._stopped = False
@@ -107,8 +122,10 @@ class SegmentLog:
         self.rows = Rows()
         self._begin_empty()
         waiting, self._queue = self._queue, deque()
-        for _, result in waiting:
-            result.errback(RootGone("the storage root was exchanged meanwhile"))
+        with suppress(IndexError):  # a worker may take from it too
+            while True:
+                _, result = waiting.popleft()
+                result.errback(RootGone("the storage root was exchanged meanwhile"))
         if not self._flushing:
             old.close()
 
@@ -149,12 +166,10 @@ class SegmentLog:
 
     async def _flush(self) -> None:
         while self._queue:
-            taken = self._next()
+            taken: MutableSequence[Waiting] = []
             writer = self._writer
             try:
-                written = await self._workers.run(
-                    writer.write, [group for group, _ in taken]
-                )
+                written = await self._workers.run(_write, writer, self._queue, taken)
                 if writer is not self._writer:
                     writer.close()
                     raise RootGone("the storage root was exchanged meanwhile")
@@ -176,14 +191,6 @@ class SegmentLog:
                     late = "the deadline of this commit has passed"
                     result.errback(ShardRefused(late))
         self._flushing = False
-
-    def _next(self) -> list[tuple[Group, Deferred[Sequence[Row]]]]:
-        taken = [self._queue.popleft()]
-        length = taken[0][0].length
-        while self._queue and length + self._queue[0][0].length <= BATCH_BYTES:
-            taken.append(self._queue.popleft())
-            length += taken[-1][0].length
-        return taken
 
     def _note(self, row: Row) -> None:
         segment = self._segments.setdefault(row.segment, Segment(row.segment, 0))

@@ -67,6 +67,10 @@ class PackedShards:
             if any(row.kind != Kind.DELETE for row in self._log.rows.of(hash)):
                 yield hash.hex()
 
+    def without(self, hash: str) -> bool:
+        """Whether it is known that there is nothing of that content."""
+        return self._log.loaded and not self._log.rows.holds(bytes.fromhex(hash))
+
     def keys(self, hash: str, *, bad: bool = False) -> list[ShardKey]:
         """The shards of a content outside garbage; the bad ones only with `bad`."""
         return [row.key for row in self._standing(hash) if bad or not self._bad(row)]
@@ -141,7 +145,8 @@ class PackedShards:
         age: float,
     ) -> None:
         """Add a shard, or renew the one that stands; a bad one goes to garbage."""
-        if await self.refresh(key, deadline):
+        standing = self._named(key)
+        if standing and await self.refresh(key, deadline):
             return
         now = self._clock.wall()
         row = Row(
@@ -159,7 +164,7 @@ class PackedShards:
             layout.parity,
             Kind.PUT,
         )
-        entries = [_change(old, Kind.GARBAGE, now) for old in self._named(key)]
+        entries = [_change(old, Kind.GARBAGE, now) for old in standing]
         await self._log.append([*entries, Entry(row, payload)], deadline)
 
     async def refresh(self, key: ShardKey, deadline: float | None = None) -> bool:

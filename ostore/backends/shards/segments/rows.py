@@ -50,6 +50,10 @@ class Rows:
             at = fan.find(hash, at + 1)
         return found
 
+    def holds(self, hash: bytes) -> bool:
+        """Whether there is any row of a content, as far as one look can tell."""
+        return hash in self._fans[_fan(hash)]
+
     def get(self, hash: bytes, birth: int) -> Row | None:
         """The row of that shard, or None."""
         fan = self._fans[_fan(hash)]

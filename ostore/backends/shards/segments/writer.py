@@ -243,7 +243,9 @@ class Writer:
         """Zeros ahead, where there is room for them."""
         if need <= active.room:
             return
-        active.room = need
+        length, active.room = need - active.end, need
+        if length > FIRST_EXTENT:  # the bytes cost more than a length that changes
+            return
         more = min(EXTENT, max(FIRST_EXTENT, need))
         try:
             self._folder.disk.files.pwrite(active.fd, [bytes(more)], need)
