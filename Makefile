@@ -5,6 +5,7 @@
 #   make test   all tests (some of them: make test TESTS=tests.model)
 #   make test-live  the tests over real processes, RabbitMQ and search servers
 #               (needs rabbitmq-server, maven and a Java of 21 or later)
+#   make test-simulator  200 seeds of the simulator, and what it must catch
 #   make simulate   plays stories of crashes and faults in a simulated cluster
 #               (make simulate SEEDS=1000 FIRST=0; docs/simulator.md)
 #   make cluster    a development cluster: broker, search server, 6 data, 2 api;
@@ -27,7 +28,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live simulate cluster lint bench bench-command bench-cluster clean
+.PHONY: run test test-live test-simulator simulate cluster lint bench bench-command bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -37,6 +38,9 @@ test: $(VENV)/.tools
 
 test-live: $(VENV)/.tools
 	$(BIN)/python .ci/trial.py $(or $(TESTS),tests.live)
+
+test-simulator: $(VENV)/.tools
+	$(BIN)/python .ci/trial.py --jobs $(JOBS) $(or $(TESTS),tests.simulator)
 
 simulate: $(VENV)/.tools
 	$(BIN)/python -m tests.simulator --first $(FIRST) --seeds $(SEEDS) $(ARGS)
