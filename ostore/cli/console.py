@@ -76,9 +76,6 @@ class Console:
     def raw(self, text: str, end: str = "\n") -> None:
         """One line to stdout as it is."""
         with self._lock:
-            if self._bars is not None and self._bars.showing and self._out.isatty():
-                self._bars.print(text)
-                return
             line = f"{text}{end}".encode("utf-8", "surrogateescape")
             click.echo(line, self._out, nl=False)
 
@@ -136,6 +133,10 @@ class Console:
             return self._bars
         return Bars(None, colour=False)
 
+    def ended(self) -> None:
+        """The bars are gone."""
+        self._bars = None
+
 
 class Bars:
     """One bar a transfer, with rate and time left; silent without a stream."""
@@ -165,14 +166,7 @@ class Bars:
                 DownloadColumn(binary_units=True),
                 TransferSpeedColumn(),
                 TimeRemainingColumn(),
-                console=Screen(
-                    file=self._stream,
-                    no_color=not self._colour,
-                    emoji=False,
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                ),
+                console=Screen(file=self._stream, no_color=not self._colour),
                 transient=True,
             )
             self._progress.start()
@@ -183,11 +177,6 @@ class Bars:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-
-    @property
-    def showing(self) -> bool:
-        """Whether bars stand on the terminal, so that lines must go above them."""
-        return self._progress is not None
 
     def bar(self, text: str, total: int | None) -> Bar:
         """A new bar; whoever asked for it ends it."""
@@ -201,7 +190,7 @@ class Bars:
     def print(self, line: str) -> None:
         """A line above the bars."""
         if self._progress is not None:
-            self._progress.console.print(line)
+            self._progress.console.print(line, markup=False, highlight=False)
         else:
             click.echo(line, self._stream)
 

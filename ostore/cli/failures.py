@@ -21,9 +21,7 @@ class Failure(Exception):
 
 
 class Unreachable(Failure):
-    """No answer came, or it was cut; `absent`: nobody took the connection."""
-
-    absent = False
+    """No answer came, or it was cut."""
 
 
 class Refused(Failure):

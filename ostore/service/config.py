@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ostore.cli.settings import VARIABLES as OF_THE_COMMAND
 from ostore.service.failing import StartError
 from ostore.service.fitting import complete
 from ostore.service.refusal import Given, refusal
@@ -64,7 +63,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
     for name, value in environ.items():
         if name in known:
             found[known[name]] = Given(value, f"environment {name}")
-        elif name.startswith(PREFIX) and name not in OF_THE_COMMAND:
+        elif name.startswith(PREFIX):
             raise _unknown(name, value, "environment", sorted(known))
     return found
 

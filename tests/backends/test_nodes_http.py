@@ -10,7 +10,6 @@ from twisted.internet import task
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial import unittest
 
-from ostore.backends.nodes.client import HttpNodes
 from ostore.backends.nodes.download import RemoteStream
 from ostore.backends.nodes.upload import RemoteSink
 from ostore.backends.shards.files import Files
@@ -30,7 +29,6 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
 
     timeout = 60
     skew = 0.0
-    pack_limit = 0
 
     def setUp(self) -> None:
         self.moved = 0.0
@@ -48,21 +46,11 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
     def tls(self) -> CertificateOptions | None:
         return None
 
-    def nodes(self, heard: Heard, clock: Clock) -> HttpNodes:
-        """The caller's end."""
-        return http_nodes(heard, clock, self.wall)
-
     async def fresh(self) -> IShardStore:
         clock = Clock(task.Clock(), self.node_wall, self.node_wall)
         workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(
-            self.mktemp(),
-            Files(),
-            workers,
-            clock,
-            os.urandom,
-            durable=False,
-            pack_limit=self.pack_limit,
+            self.mktemp(), Files(), workers, clock, os.urandom, durable=False
         )
         await node.start()
         await node.adopt("c" * 32, 1)
@@ -74,7 +62,7 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         heard = Heard()
         heard.hear(node.node_id, served.url)
         clock = Clock(REAL.timers, REAL.monotonic, self.wall)
-        nodes = self.nodes(heard, clock)
+        nodes = http_nodes(heard, clock, self.wall)
         self.addCleanup(nodes.stop)
         return nodes.store(node.node_id)
 
@@ -107,9 +95,3 @@ class OverTls(OverHttp):
 
     def tls(self) -> CertificateOptions:
         return credentials()
-
-
-class PackedOverHttp(OverHttp):
-    """The node packs small contents into segments."""
-
-    pack_limit = 1 << 20

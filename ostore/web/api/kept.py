@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ostore.model.errors import Malformed
-from ostore.model.versions import META_PREFIX, bounded
+from ostore.model.versions import META_PREFIX
+from ostore.streaming.resource import Problem
+
+MAX_KEPT = 8192
+"""Bytes of all kept names and values of one object."""
 
 _SINGLE = frozenset({"content-type", "content-disposition"})
 _LISTS = frozenset({"content-encoding", "content-language", "cache-control"})
@@ -14,12 +18,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> Mapping[str, str]:
+def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> dict[str, str]:
     """The kept ones among `lines` (a name and its values), names in lower case.
 
     A value has one character for each octet (ISO 8859-1), so that whatever came
     goes out again. Several lines of a list header are joined (RFC 9110, 5.3).
-    Raises Malformed, HeadersTooLarge.
+    Raises Malformed, and Problem 431 above MAX_KEPT.
     """
     kept: dict[str, str] = {}
     for key, values in lines:
@@ -38,7 +42,15 @@ def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> Mapping[str,
             raise Malformed(f"{_written(name)} must not hold control characters")
         if value or is_meta:
             kept[name] = value
-    return bounded(kept)
+    if sum(len(name) + len(value) for name, value in kept.items()) > MAX_KEPT:
+        raise Problem(
+            431,
+            "Content-Type, Content-Encoding, Content-Disposition, Content-Language, "
+            f"Cache-Control and X-Ostore-Meta-* may take {MAX_KEPT} bytes in all",
+            slug="headers-too-large",
+            title="Headers too large",
+        )
+    return kept
 
 
 def given_back(kept: Mapping[str, str]) -> dict[str, str]:

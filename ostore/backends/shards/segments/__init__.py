@@ -1,1 +1,0 @@
-"""Shards of small contents, packed into append-only segments."""

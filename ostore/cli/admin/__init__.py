@@ -1,1 +1,0 @@
-"""What `ostore admin` asks: the state of a service, its jobs, and what is wrong."""

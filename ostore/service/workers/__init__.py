@@ -1,1 +1,0 @@
-"""One api service in several processes that share its port."""

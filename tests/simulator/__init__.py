@@ -1,1 +1,0 @@
-"""A whole cluster in one process, in which everything but the code is simulated."""
