@@ -5,10 +5,14 @@
 #   make test   all tests (some of them: make test TESTS=tests.model)
 #   make test-live  the tests over real processes, RabbitMQ and search servers
 #               (needs rabbitmq-server, maven and a Java of 21 or later)
+#   make test-simulator  200 seeds of the simulator, and what it must catch
+#   make simulate   plays stories of crashes and faults in a simulated cluster
+#               (make simulate SEEDS=1000 FIRST=0; docs/simulator.md)
 #   make cluster    a development cluster: broker, search server, 6 data, 2 api;
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
+#   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster
 #   make clean  remove what the above have made, except ./ostore-data
@@ -18,11 +22,13 @@ ARGS ?=
 TESTS ?=
 JOBS ?= 2
 COVERAGE ?=
+SEEDS ?= 200
+FIRST ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live cluster lint bench bench-cluster clean
+.PHONY: run test test-live test-simulator simulate cluster lint bench bench-command bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -32,6 +38,12 @@ test: $(VENV)/.tools
 
 test-live: $(VENV)/.tools
 	$(BIN)/python .ci/trial.py $(or $(TESTS),tests.live)
+
+test-simulator: $(VENV)/.tools
+	$(BIN)/python .ci/trial.py --jobs $(JOBS) $(or $(TESTS),tests.simulator)
+
+simulate: $(VENV)/.tools
+	$(BIN)/python -m tests.simulator --first $(FIRST) --seeds $(SEEDS) $(ARGS)
 
 cluster: $(VENV)/.installed
 	@$(BIN)/python -m tests.support.livecluster $(ARGS)
@@ -44,6 +56,9 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-command: $(VENV)/.installed
+	$(BIN)/python benchmarks/command.py $(ARGS)
 
 bench-cluster: $(VENV)/.installed
 	$(BIN)/python benchmarks/cluster.py $(ARGS)

@@ -10,6 +10,7 @@ INIT = (HERE / "ostore/__init__.py").read_text("utf-8")
 VERSION = re.search('^__version__ = "(.+)"$', INIT, re.MULTILINE)
 ETC = sorted(p.relative_to(HERE) for p in HERE.glob("etc/**/*") if p.is_file())
 FOLDERS = sorted({path.parent for path in ETC})
+PAGES = sorted(str(p.relative_to(HERE)) for p in HERE.glob("docs/man/*.1"))
 
 setup(
     name="ostore",
@@ -31,7 +32,8 @@ setup(
             [str(path) for path in ETC if path.parent == folder],
         )
         for folder in FOLDERS
-    ],
+    ]
+    + [("share/man/man1", PAGES)],
     install_requires=[
         "attrs>=23.1",
         "click>=8.2",

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-OUTSIDE = {"live"}
-"""Folders of tests that need other servers."""
+OUTSIDE = {"live", "simulator"}
+"""Folders of tests that need other servers, or are many minutes of stories."""
 
 _VERDICT = re.compile(r"(?:PASSED|FAILED)(?: \((?P<counts>[a-zA-Z=, 0-9]*)\))?")
 _RAN = re.compile(r"Ran (?P<tests>[0-9]+) tests? in ")

@@ -74,6 +74,7 @@ SETTINGS = SimpleNamespace(
     orphan_grace=3600.0,
     rebuild_delay=600.0,
     compression="none",
+    codec="auto",
 )
 
 
@@ -93,7 +94,7 @@ async def serve(folder: Path, numbers: list[int]) -> None:
         hosts: set[str] = set()
         guard = Guard([SECRET], lambda hosts=hosts: hosts, CLOCK.wall, Nonces())  # type: ignore[misc]  # a default binds it
         site = StreamingSite(
-            DataApi(node, guard, CLOCK, lambda _: None), CLOCK, os.urandom
+            DataApi(node, guard, CLOCK, os.urandom, lambda _: None), CLOCK, os.urandom
         )
         port = reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port
         hosts.add(f"127.0.0.1:{port}")

@@ -61,6 +61,11 @@ class Server:
             self._child.kill()
             self._child.wait()
 
+    def kill(self) -> None:
+        """End it at once; it may have ended before."""
+        self._child.kill()
+        self._child.wait()
+
     def cpu(self) -> float:
         """CPU seconds of all its threads so far."""
         fields = self._proc("stat").rpartition(")")[2].split()

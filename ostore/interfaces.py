@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ostore.erasure.framing import Frame, Table
     from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
     from ostore.model.nodes import Space
+    from ostore.model.resuming import UploadState
     from ostore.model.versions import (
         ClusterFacts,
         Degraded,
@@ -248,6 +249,100 @@ class IShardReader(Interface):
         """Give up the file. Idempotent; never raises."""
 
 
+class IUploadSink(Interface):
+    """Frames of one part of a resumable upload on their way to one node."""
+
+    async def write(frame: Frame) -> None:
+        """Append one frame behind those that are held.
+
+        At most one frame is under way behind the caller's back. Raises ShardRefused
+        when another has claimed the upload, NodeFull, NodeUnreachable.
+        """
+
+    async def sync() -> int:
+        """Make durable what was written; gives the number of frames held."""
+
+    async def close() -> None:
+        """Give up what is held. Idempotent; never raises."""
+
+
+class IUploads(Interface):
+    """Resumable uploads, as far as they lie on one node.
+
+    Each is a temporary shard, a record, and tails: raw bytes of a stripe that is not
+    complete. They outlive the node's process, and are removed when they have expired.
+    Who writes claims first, with a growing epoch; whatever has an `epoch` raises
+    ShardRefused once a higher one was granted, or the upload is finished. Everything
+    raises ShardMissing for an upload that is not there or has expired, and
+    NodeUnreachable.
+    """
+
+    async def begin(upload: str, record: str, expiry: float) -> None:
+        """A new upload, durable; every claim renews it for `expiry` seconds.
+
+        `upload` has 32 hex digits. Raises ShardRefused when it is there, NodeFull.
+        """
+
+    async def look(upload: str) -> UploadState:
+        """What is held, durably."""
+
+    async def claim(upload: str, epoch: int) -> UploadState:
+        """Ask to be the one who writes; the answer says whether that was granted.
+
+        An epoch has to be higher than all before, and is refused while the standing
+        claimant wrote within 5 s and did not release. What is held is durable then.
+        """
+
+    async def renew(upload: str, epoch: int) -> int:
+        """Go on under the standing claim; gives the number of frames, durable now."""
+
+    async def cut(upload: str, epoch: int, stripes: int) -> None:
+        """Forget all frames but the first ones."""
+
+    async def settle(upload: str, epoch: int, record: str) -> None:
+        """Note that this node holds all that the claim found, and its new record.
+
+        Tails of other epochs are dropped.
+        """
+
+    async def open(upload: str, epoch: int, first: int) -> IUploadSink:
+        """A sink for frames from number `first` on.
+
+        Raises ShardRefused, here or at a write, unless so many are held.
+        """
+
+    async def frames(upload: str, first: int, stop: int) -> IFrameStream:
+        """Frames that are held. Raises ShardMissing when there are fewer."""
+
+    async def add_tail(
+        upload: str, epoch: int, stripe: int, at: int, data: bytes
+    ) -> None:
+        """Append to the tail of that stripe and epoch, which has `at` bytes; durable.
+
+        Raises ShardRefused for another `at`.
+        """
+
+    async def tail(upload: str, stripe: int, epoch: int) -> bytes:
+        """The bytes of a tail."""
+
+    async def commit(
+        upload: str, epoch: int, key: ShardKey, layout: Layout, deadline: float | None
+    ) -> None:
+        """Name the temporary as a shard: as IShardSink.commit(), and as often.
+
+        The temporary stays until finish() or remove().
+        """
+
+    async def finish(upload: str, epoch: int, outcome: str) -> None:
+        """Drop all but the record, which keeps `outcome` until it expires."""
+
+    async def release(upload: str, epoch: int) -> None:
+        """Let others claim it at once."""
+
+    async def remove(upload: str, epoch: int | None = None) -> None:
+        """Drop all of it, if it is there; with an `epoch` only if none is higher."""
+
+
 class IShardStore(Interface):
     """The shards of one node: the unit that fails.
 
@@ -308,6 +403,16 @@ class IShardStore(Interface):
         Gives the bytes freed. Raises ShardRefused (the epoch is over).
         """
 
+    async def check(key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Read a number of stripes from `first` on, and compare them with their sums.
+
+        Gives the bytes of blocks read, and the stripe to go on with; 0 at the end.
+        Raises ShardMissing, ShardRotten (which also marks it bad).
+        """
+
+    async def sweep() -> int:
+        """Remove temporaries and uploads that have expired; gives how many."""
+
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""
 
@@ -326,6 +431,9 @@ class INodes(Interface):
 
     def store(node: str) -> IShardStore:
         """The shards of that node. Raises NodeUnreachable for an unknown id."""
+
+    def uploads(node: str) -> IUploads:
+        """The resumable uploads on that node. Raises NodeUnreachable."""
 
     def place(node: str) -> str:
         """How `/locate` names the node: host:port, or nodes/1 in standalone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 import attrs
 
@@ -41,6 +40,8 @@ def retry_after(value: str | None, now: float) -> float | None:
     text = value.strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # seldom needed
+
     try:
         then = parsedate_to_datetime(text)
     except ValueError:

@@ -10,151 +10,38 @@ answers that come while the body is still being sent, and bodies read into a buf
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import select
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
-
-import attrs
+from urllib.parse import unquote
 
 from ostore import __version__
+from ostore.cli.answer import Answer, reason
 from ostore.cli.backoff import RETRIED, Backoff, retry_after
-from ostore.cli.failures import Failure, Missing, Misused, Refused, Unreachable
+from ostore.cli.endpoint import Endpoint
+from ostore.cli.failures import Failure, Missing, Refused, Unreachable
 
-CHUNK = 1 << 20
-"""Bytes read or sent at once."""
-MAX_JSON = 64 << 20
-"""Bytes of an answer that is read whole: a page of 1000 names with all headers."""
 MAX_PROBLEM = 64 << 10
 CONNECT, IDLE = 10.0, 65.0
 """Seconds to connect; seconds a server may say and take nothing."""
 AGENT = f"ostore/{__version__}"
+BUSY = "upload-busy"
+"""The problem type of the one 409 that passes: the writer before us is not gone yet."""
 
 Body = bytes | Callable[[], Iterable[bytes | memoryview]]
 """Bytes, or what begins them anew for each attempt."""
 
 
-@attrs.frozen
-class Endpoint:
-    """Where the service is."""
-
-    tls: bool
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Endpoint:
-        """From a URL, or from host:port. Raises Misused."""
-        try:
-            url: SplitResult = urlsplit(text if "://" in text else f"http://{text}")
-            port = url.port
-        except ValueError:
-            raise _bad_endpoint(text) from None
-        extra = url.path.rstrip("/") or url.query or url.fragment or url.username
-        if url.scheme not in ("http", "https") or not url.hostname or extra:
-            raise _bad_endpoint(text)
-        tls = url.scheme == "https"
-        return cls(tls, url.hostname, port or (443 if tls else 80))
-
-    @property
-    def authority(self) -> str:
-        """Host and port as `http.client` sends them in Host."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        """The URL."""
-        return f"{'https' if self.tls else 'http'}://{self.authority}"
-
-
-def _bad_endpoint(text: str) -> Misused:
-    return Misused(
-        f"endpoint {text!a} cannot be used: allowed is http://HOST:PORT or "
-        "https://HOST:PORT"
-    )
-
-
-class Answer:
-    """One answer, its body unread; whoever asked closes it, or reads it to its end.
-
-    Made by Client alone. A body read to its end leaves the connection for others.
-    """
-
-    def __init__(
-        self,
-        raw: http.client.HTTPResponse,
-        connection: http.client.HTTPConnection,
-        done: Callable[[http.client.HTTPConnection, bool], None],
-    ) -> None:
-        self.code = raw.status
-        self.headers = raw.headers
-        self._raw = raw
-        self._connection = connection
-        self._done: Callable[[http.client.HTTPConnection, bool], None] | None = done
-
-    def header(self, name: str) -> str | None:
-        """The value of a header."""
-        return self.headers.get(name)
-
-    def number(self, name: str) -> int | None:
-        """The value of a header that is a number; None without one."""
-        text = self.header(name)
-        return int(text) if text and text.isascii() and text.isdigit() else None
-
-    def into(self, buffer: memoryview) -> int:
-        """Read some of the body; 0 at its end. Raises Unreachable when it is cut."""
-        try:
-            count = self._raw.readinto(buffer)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise Unreachable(f"the answer was cut: {_reason(error)}") from error
-        if count == 0:
-            missing = self._raw.length
-            self._leave(not missing)
-            if missing:
-                raise Unreachable(f"the answer was cut {missing} bytes before its end")
-        return count
-
-    def read(self, limit: int) -> bytes:
-        """The whole body. Raises Unreachable when it is cut or longer than `limit`."""
-        parts: list[bytes] = []
-        buffer = memoryview(bytearray(min(limit + 1, CHUNK)))
-        held = 0
-        while count := self.into(buffer):
-            parts.append(bytes(buffer[:count]))
-            held += count
-            if held > limit:
-                self.close()
-                raise Unreachable(f"an answer of more than {limit} bytes")
-        return b"".join(parts)
-
-    def json(self) -> Any:
-        """The body as JSON. Raises Unreachable when it is none."""
-        try:
-            return json.loads(self.read(MAX_JSON))
-        except ValueError as error:
-            raise Unreachable("the answer is not JSON: is this an ostore?") from error
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._leave(False)
-
-    def _leave(self, whole: bool) -> None:
-        if self._done is not None:
-            done, self._done = self._done, None
-            again = whole and not self._raw.will_close
-            self._raw.close()
-            done(self._connection, again)
-
-
 class Client:
     """Asks one endpoint, over connections that are kept; threads may share it.
 
-    Made once a command; `close` ends it.
+    Made once a command; `close` ends it. Unless it is `patient`, a service that was
+    never reached is not waited for.
     """
 
     def __init__(
@@ -165,6 +52,8 @@ class Client:
         sleep: Callable[[float], object],
         chance: Callable[[], float],
         backoff: Backoff,
+        patient: bool = True,
+        authorization: str | None = None,
         trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         told: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -173,10 +62,15 @@ class Client:
         self.backoff = backoff
         self._sleep = sleep
         self._chance = chance
+        self._patient = patient
+        self._reached = False
+        self._authorization = authorization
         self._trust = trust
         self._context: ssl.SSLContext | None = None
         self._told = told
         self._idle: list[http.client.HTTPConnection] = []
+        self._used: set[http.client.HTTPConnection] = set()
+        self._stopped = False
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -185,6 +79,17 @@ class Client:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def stop(self) -> None:
+        """Cut all connections: what waits on them fails, and nothing is tried again.
+
+        For handlers of signals; it takes no lock, which the interrupted may hold.
+        """
+        self._stopped = True
+        for connection in tuple(self._used):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def ask(
         self,
@@ -216,6 +121,11 @@ class Client:
         """Wait before the next attempt, or raise the error when there is none."""
         asked = error.wait if isinstance(error, Refused) else None
         passing = not isinstance(error, Refused) or error.code in RETRIED
+        if isinstance(error, Refused) and error.code == 409:
+            passing = error.slug == BUSY
+        if isinstance(error, Unreachable) and error.absent:
+            passing = self._patient or self._reached
+        passing = passing and not self._stopped
         wait = self.backoff.wait(failed, asked, self._chance) if passing else None
         if wait is None or not isinstance(error, Refused | Unreachable):
             raise error
@@ -249,19 +159,22 @@ class Client:
             with self._lock:
                 kept = self._idle.pop() if self._idle else None
             connection = kept or self._connect()
+            self._used.add(connection)
             try:
                 return self._send(connection, method, target, headers, body)
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
+                self._returned(connection, False)
                 # A server may end a kept connection just when it is used again.
-                if kept is None:
-                    why = _reason(error)
+                if kept is None or not isinstance(error, ConnectionError):
+                    why = reason(error)
                     raise Unreachable(f"{self.endpoint}: {why}") from error
             except BaseException:
-                connection.close()
+                self._returned(connection, False)
                 raise
 
     def _connect(self) -> http.client.HTTPConnection:
+        if self._stopped:
+            raise Unreachable("stopped")
         host, port = self.endpoint.host, self.endpoint.port
         connection: http.client.HTTPConnection
         if self.endpoint.tls:
@@ -276,10 +189,12 @@ class Client:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise Unreachable(
-                f"{self.endpoint}: {_reason(error)}; is the service running, and is "
+            failure = Unreachable(
+                f"{self.endpoint}: {reason(error)}; is the service running, and is "
                 "--endpoint right?"
-            ) from error
+            )
+            failure.absent = True
+            raise failure from error
         connection.sock.settimeout(IDLE)
         return connection
 
@@ -292,6 +207,8 @@ class Client:
         body: Body,
     ) -> Answer:
         head = {"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
+        if self._authorization is not None:
+            head.setdefault("Authorization", self._authorization)
         chunked = False
         if isinstance(body, bytes):
             if body or method in ("PUT", "POST"):
@@ -304,6 +221,7 @@ class Client:
         )
         for name, value in head.items():
             connection.putheader(name, value)
+        whole = True
         try:
             if isinstance(body, bytes):
                 connection.endheaders(body or None)
@@ -313,9 +231,10 @@ class Client:
                 )
         except (BrokenPipeError, ConnectionResetError):
             # What the server said before it stopped listening is still to be read.
-            raw = connection.getresponse()
-        else:
-            raw = connection.getresponse()
+            whole = False
+        raw = connection.getresponse()
+        raw.will_close = raw.will_close or not whole
+        self._reached = True
         return Answer(raw, connection, self._returned)
 
     def _until_answered(
@@ -331,6 +250,7 @@ class Client:
             yield chunk
 
     def _returned(self, connection: http.client.HTTPConnection, again: bool) -> None:
+        self._used.discard(connection)
         if again:
             with self._lock:
                 self._idle.append(connection)
@@ -347,7 +267,7 @@ class Client:
                 problem = json.loads(answer.read(MAX_PROBLEM))
                 slug = str(problem.get("type", "")).removeprefix("urn:ostore:problem:")
                 detail = str(problem.get("detail", "") or problem.get("title", ""))
-        except (Unreachable, ValueError, AttributeError):
+        except (Unreachable, ValueError, AttributeError, RecursionError):
             pass
         reason = http.client.responses.get(answer.code, "")
         text = f"the server said {answer.code} {detail or reason}".rstrip()
@@ -358,15 +278,3 @@ class Client:
             text += "; `ostore versions` shows what there was"
         kind = Missing if answer.code == 404 else Refused
         return kind(text, answer.code, slug, wait)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "the connection was closed without an answer"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted ({error.verify_message}); see ca-file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -76,6 +76,9 @@ class Console:
     def raw(self, text: str, end: str = "\n") -> None:
         """One line to stdout as it is."""
         with self._lock:
+            if self._bars is not None and self._bars.showing and self._out.isatty():
+                self._bars.print(text)
+                return
             line = f"{text}{end}".encode("utf-8", "surrogateescape")
             click.echo(line, self._out, nl=False)
 
@@ -133,10 +136,6 @@ class Console:
             return self._bars
         return Bars(None, colour=False)
 
-    def ended(self) -> None:
-        """The bars are gone."""
-        self._bars = None
-
 
 class Bars:
     """One bar a transfer, with rate and time left; silent without a stream."""
@@ -166,7 +165,14 @@ class Bars:
                 DownloadColumn(binary_units=True),
                 TransferSpeedColumn(),
                 TimeRemainingColumn(),
-                console=Screen(file=self._stream, no_color=not self._colour),
+                console=Screen(
+                    file=self._stream,
+                    no_color=not self._colour,
+                    emoji=False,
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                ),
                 transient=True,
             )
             self._progress.start()
@@ -177,6 +183,11 @@ class Bars:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    @property
+    def showing(self) -> bool:
+        """Whether bars stand on the terminal, so that lines must go above them."""
+        return self._progress is not None
 
     def bar(self, text: str, total: int | None) -> Bar:
         """A new bar; whoever asked for it ends it."""
@@ -190,7 +201,7 @@ class Bars:
     def print(self, line: str) -> None:
         """A line above the bars."""
         if self._progress is not None:
-            self._progress.console.print(line, markup=False, highlight=False)
+            self._progress.console.print(line)
         else:
             click.echo(line, self._stream)
 

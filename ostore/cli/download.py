@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import IO, cast
 import attrs
 
 from ostore.cli import coding
-from ostore.cli.client import CHUNK, Answer
+from ostore.cli.answer import CHUNK, Answer
 from ostore.cli.console import Bar
 from ostore.cli.failures import Damaged, Failure, Refused, Unreachable
 from ostore.cli.journal import Entry, Journal
 from ostore.cli.remote import Remote, target
 from ostore.cli.target import Landing
 
+LARGE = 4
+"""Large objects that are on their way at once."""
 _TAG = re.compile(r'"([0-9a-f]{64})"')
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
@@ -75,6 +78,7 @@ class Downloads:
         self._journal = journal
         self._piece = piece
         self._ranges = ranges
+        self._large = threading.Semaphore(LARGE)
 
     def file(
         self,
@@ -94,7 +98,8 @@ class Downloads:
                     self._small(found, answer, landing, shown)
                     self._settle(found, landing, raw)
             else:
-                self._large(found, answer, path, shown, raw)
+                with self._large:
+                    self._in_pieces(found, answer, path, shown, raw)
         finally:
             answer.close()
             shown.end()
@@ -146,7 +151,7 @@ class Downloads:
                 at += count
                 bar.advance(count)
 
-    def _large(
+    def _in_pieces(
         self, found: Found, answer: Answer, path: Path, bar: Bar, raw: bool
     ) -> None:
         about = (str(self._remote.client.endpoint), found.name, str(path.absolute()))
@@ -267,14 +272,18 @@ class Reading(io.RawIOBase):
         found: Found,
         answer: Answer | None,
         span: tuple[int, int] | None = None,
+        *,
+        attempts: int | None = None,
     ) -> None:
+        self._attempts = attempts
         self._client = remote.client
         self._found = found
         self._answer = answer
         self._at, self._end = span or (0, found.size)
         self._hasher = hashlib.sha256() if span is None else None
-        # The first answer may end before the object does.
         self._failed = 0
+        self._moved = False
+        """Whether this answer gave something: the first may end before the object."""
 
     def readable(self) -> bool:
         """It is."""
@@ -291,12 +300,16 @@ class Reading(io.RawIOBase):
             except (Unreachable, Refused) as error:
                 self._let_go()
                 self._failed += 1
+                if self._attempts is not None and self._failed >= self._attempts:
+                    raise
                 self._client.pause(self._failed, error)
                 continue
             if count == 0:
                 self._let_go()
+                if not self._moved:
+                    raise Failure(f"{self._found.name}: the answer is empty")
                 continue
-            self._failed = 0
+            self._failed, self._moved = 0, True
             self._at += count
             if self._hasher is not None:
                 self._hasher.update(view[:count])
@@ -328,6 +341,7 @@ class Reading(io.RawIOBase):
         if span is None or int(span[1]) != self._at or int(span[3]) != found.size:
             answer.close()
             raise Failure("the answer is another range than the one asked for")
+        self._moved = False
         return answer
 
     def _let_go(self) -> None:

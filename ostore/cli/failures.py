@@ -21,7 +21,9 @@ class Failure(Exception):
 
 
 class Unreachable(Failure):
-    """No answer came, or it was cut."""
+    """No answer came, or it was cut; `absent`: nobody took the connection."""
+
+    absent = False
 
 
 class Refused(Failure):

@@ -1,17 +1,18 @@
 """Transfers under way, one small file each, so that a killed command goes on.
 
-The files are in `$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are
+The files, and compressed contents and packs that are on their way, are in `$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are
 about. The first line is a JSON object, each further line the number of a finished
 piece; a line cut short by a kill is left out. Who works on one holds its lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,29 +25,45 @@ FORGOTTEN_AFTER = 14 * 86400.0
 class Journal:
     """The folder of transfers; made when first needed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wall: Callable[[], float]) -> None:
         self.folder = folder / "transfers"
+        self._wall = wall
+        self._swept = False
 
     def open(self, *about: str) -> Entry:
         """The entry of one transfer, locked; Failure when another command has it."""
-        key = hashlib.sha256("\0".join(about).encode("utf-8", "surrogateescape"))
+        path = self.place("transfer", *about)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return Entry(self.folder / f"{key.hexdigest()[:32]}.transfer")
+            return Entry(path)
         except OSError as error:
-            raise Failure(
-                f"the folder of transfers {str(self.folder)!a} cannot be used: "
-                f"{error.strerror}; set XDG_STATE_HOME to one that can"
-            ) from error
+            raise self._unusable(error) from error
 
-    def sweep(self, now: float) -> None:
-        """Forget what nobody went on with."""
-        for path in self.folder.glob("*.transfer"):
+    def place(self, kind: str, *about: str) -> Path:
+        """Where a file of that kind about something is, or is to be."""
+        key = hashlib.sha256("\0".join(about).encode("utf-8", "surrogateescape"))
+        if not self._swept:
             try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._sweep()
+            except OSError as error:
+                raise self._unusable(error) from error
+        return self.folder / f"{key.hexdigest()[:32]}.{kind}"
+
+    def _unusable(self, error: OSError) -> Failure:
+        return Failure(
+            f"the folder of transfers {str(self.folder)!a} cannot be used: "
+            f"{error.strerror}; set XDG_STATE_HOME to one that can"
+        )
+
+    def _sweep(self) -> None:
+        """Forget what nobody went on with, once a command."""
+        self._swept, now = True, self._wall()
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > FORGOTTEN_AFTER:
-                    path.unlink()
-            except FileNotFoundError:
-                continue
+                    with path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
 
 
 class Entry:

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ostore.cli.console import shown
 from ostore.cli.failures import Failure
 from ostore.cli.options import COMMON_KEYS, common, examples
 from ostore.cli.session import World
+from ostore.cli.settings import TRACEBACK
 
 VERBS = (
     "put",
@@ -30,8 +32,16 @@ VERBS = (
     "stat",
     "versions",
     "rm",
+    "restore",
+    "cp",
+    "sync",
+    "pack",
+    "find",
+    "du",
+    "admin",
+    "completion",
+    "manual",
 )
-INTERRUPTED = 130
 
 
 class Verbs(click.Group):
@@ -69,16 +79,16 @@ def ostore(ctx: click.Context, /, **values: Any) -> None:
     The service is found through --endpoint, OSTORE_ENDPOINT or a profile of
     ~/.config/ostore/config.toml; otherwise it is http://127.0.0.1:8080.
 
-    Exit status: 0 done, 1 failed, 2 misused, 3 not found, 4 bytes were wrong.
+    Exit status: 0 done; 1 failed; 2 the command line or the settings cannot be used; 3
+    there is no such object, version or job; 4 bytes are not what their SHA-256 says.
     """
     given = {key: values[word] for word, key in COMMON_KEYS.items()}
-    outer = {key: value for key, value in given.items() if value not in (None, False)}
+    outer = {
+        key: value
+        for key, value in given.items()
+        if value is not None and value is not False
+    }
     ctx.obj = (ctx.obj, outer)
-
-
-def world() -> World:
-    """The real one."""
-    return World(dict(os.environ), time.time, time.sleep, random.random)
 
 
 def run(words: Sequence[str] | None, around: World) -> int:
@@ -97,26 +107,62 @@ def run(words: Sequence[str] | None, around: World) -> int:
         click.echo(f"ostore: {shown(str(failure))}", err=True)
         return failure.status
     except BrokenPipeError:
-        # Whoever read our output has had enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return _unread()
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         click.echo(f"ostore: {shown(f'{what}{error.strerror or error}')}", err=True)
+        return 1
+    except Exception as error:  # told in a line, a defect is no traceback
+        if around.environ.get(TRACEBACK):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        click.echo(f"ostore: a defect of this command: {shown(text)}", err=True)
+        click.echo(f"ostore: {TRACEBACK}=1 shows where it is", err=True)
         return 1
     return result if isinstance(result, int) else 0
 
 
 def main() -> None:
-    """The console script."""
+    """The console script.
+
+    SIGINT and SIGTERM cut the connections, so that all threads end soon and leave no
+    half of a file; a second one ends the process at once.
+    """
+    stopping = threading.Event()
+    world = World(dict(os.environ), time.time, stopping.wait, random.random)
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stopping.set()
+        for each in world.stops:
+            each()
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
-        status = run(None, world())
+        status = run(None, world)
         sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
+    except Stopped as stopped:
         click.echo("\nostore: stopped; the same command goes on with it", err=True)
-        # Threads that wait for the network are not waited for.
-        os._exit(INTERRUPTED)
+        status = 128 + stopped.number
+    except BrokenPipeError:
+        status = _unread()
     sys.exit(status)
+
+
+class Stopped(BaseException):
+    """A signal asked the command to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _unread() -> int:
+    """Whoever read our output has had enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

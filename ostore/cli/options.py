@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -50,12 +51,21 @@ class DurationType(click.ParamType[int, str]):
 
 
 SIZE, DURATION = SizeType(), DurationType()
+PATH = click.Path()
 
 COMMON = (
     click.option("--endpoint", metavar="URL", help="Where the service is."),
     click.option("--profile", metavar="PROFILE", help="Which profile of the file."),
-    click.option("--ca-file", metavar="FILE", help="Who vouches for https."),
-    click.option("--cluster-secret-file", metavar="FILE", help="For `admin` alone."),
+    click.option("--ca-file", metavar="FILE", type=PATH, help="Who vouches for https."),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        type=PATH,
+        help="Sent as a bearer token, for a proxy.",
+    ),
+    click.option(
+        "--cluster-secret-file", metavar="FILE", type=PATH, help="For `admin` alone."
+    ),
     click.option(
         "--retries",
         type=click.IntRange(0, 100),
@@ -70,6 +80,7 @@ COMMON_KEYS = {
     "endpoint": "endpoint",
     "profile": "profile",
     "ca_file": "ca-file",
+    "token_file": "token-file",
     "cluster_secret_file": "cluster-secret-file",
     "retries": "retries",
     "as_json": "as_json",
@@ -91,9 +102,10 @@ def begin(values: dict[str, Any]) -> Session:
     assert isinstance(world, World)
     own = {key: values.pop(word, None) for word, key in COMMON_KEYS.items()}
     merged = {**outer, **{key: value for key, value in own.items() if value}}
-    merged.setdefault("retries", 5)
     if own["retries"] is not None:
         merged["retries"] = own["retries"]
+    merged["patient"] = "retries" in merged
+    merged.setdefault("retries", 5)
     return Session(world, merged)
 
 
@@ -126,10 +138,16 @@ class Name(click.ParamType[str, str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Names and prefixes that begin so; none when the service cannot say."""
-        values = {word: ctx.params.get(word) for word in COMMON_KEYS}
+        world = ctx.find_root().obj
+        given: dict[str, Any] = {"retries": 0, "quiet": True}
+        at: click.Context | None = ctx
+        while at is not None:
+            for word, key in COMMON_KEYS.items():
+                given.setdefault(key, at.params.get(word))
+            at = at.parent
         try:
-            session = begin({**values, "retries": 0, "quiet": True})
-            found = list(session.remote.names(incomplete, "/", most=100))
+            with contextlib.closing(Session(world, given)) as session:
+                found = list(session.remote.names(incomplete, "/", most=100))
         except Failure:
             return []
         return [
@@ -155,25 +173,36 @@ transfer_options = (
         help="Files above this size are sent resumably.",
     ),
     click.option(
-        "--piece",
-        type=SIZE,
-        default="64MiB",
-        show_default=True,
-        help="Size of a piece of a large file.",
-    ),
-    click.option(
         "--jobs",
         type=click.IntRange(1, 64),
-        default=4,
+        metavar="N",
+        default=16,
         show_default=True,
-        help="Files at once.",
+        help="Files at once; of large ones four.",
     ),
     click.option(
         "--ranges",
         type=click.IntRange(1, 64),
+        metavar="N",
         default=4,
         show_default=True,
         help="Pieces of one file at once.",
     ),
 )
-THRESHOLD, PIECE, JOBS, RANGES = transfer_options
+THRESHOLD, JOBS, RANGES = transfer_options
+
+
+def piece_option(default: int, text: str) -> Callable[[F], F]:
+    """`--piece`, whose default differs between sending and receiving."""
+    return click.option(
+        "--piece",
+        type=SIZE,
+        default=f"{default >> 20}MiB",
+        show_default=True,
+        help=text,
+    )
+
+
+PIECE_SENT, PIECE_GOT = 256 << 20, 16 << 20
+PIECE = piece_option(PIECE_SENT, "Send a large file in pieces of this size.")
+PIECE_TO_GET = piece_option(PIECE_GOT, "Get a large object in pieces of this size.")

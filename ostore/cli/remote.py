@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ostore.cli.client import CHUNK, Answer, Body, Client
+from ostore.cli.answer import CHUNK, Answer
+from ostore.cli.client import Body, Client
 from ostore.cli.failures import Misused, Refused, Unreachable
 from ostore.model.digest import digest_header
 
@@ -16,6 +18,8 @@ Version = dict[str, Any]
 
 MAX_NAME = 1024
 PAGE = 1000
+_HASH = re.compile("(?:[A-Za-z0-9+/]{43}=)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$")
 OUTCOME_WAIT = 900.0
 """Seconds that the read-back at the end of an upload may take."""
 
@@ -30,6 +34,21 @@ def target(name: str, version: int | None = None, *, below: str = "objects") -> 
         raise Misused(f"the name {name!a} is not 1 to {MAX_NAME} bytes without NUL")
     query = "" if version is None else f"?version={version}"
     return f"/{below}/{quote(raw, safe='/')}{query}"
+
+
+def version_of(value: Any) -> Version:
+    """A version from JSON. Raises Unreachable for anything else."""
+    kinds = {"name": str, "version": int, "size": int, "hash": str, "created": str}
+    if (
+        not isinstance(value, dict)
+        or any(type(value.get(key)) is not kind for key, kind in kinds.items())
+        or not isinstance(value.get("deleted"), bool)
+        or not isinstance(value.get("metadata", {}), dict)
+        or not _HASH.fullmatch(value["hash"])
+        or not _TIME.match(value["created"])
+    ):
+        raise Unreachable("the answer is no version: is this an ostore?")
+    return value
 
 
 def hash_of(version: Version) -> str:
@@ -129,14 +148,22 @@ class Remote:
                 safe="/",
             )
             page = self.client.ask("GET", f"/objects/?{given}").json()
-            entries: list[Version | str] = [*page["items"], *page["prefixes"]]
-            entries.sort(
-                key=lambda e: (e if isinstance(e, str) else e["name"]).encode()
-            )
+            try:
+                found = [version_of(item) for item in page["items"]]
+                prefixes = [str(prefix) for prefix in page["prefixes"]]
+                next = None if page["next"] is None else str(page["next"])
+            except (LookupError, TypeError) as error:
+                raise Unreachable(
+                    "the answer is no listing: is this an ostore?"
+                ) from error
+            entries: list[Version | str] = [*found, *prefixes]
+            entries.sort(key=lambda e: e if isinstance(e, str) else e["name"])
             yield from entries
-            if page["next"] is None:
+            if next is None:
                 return
-            after = page["next"]
+            if next <= after:
+                raise Unreachable("the listing goes round in circles")
+            after = next
             left = None if left is None else left - len(entries)
 
     def versions(self, name: str = "") -> Iterator[Version]:
@@ -144,16 +171,14 @@ class Remote:
         where = target(name, below="versions") if name else "/versions/"
         for line in lines(self.client.ask("GET", where)):
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                found = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise Unreachable("a line of the listing is not JSON") from error
+            yield version_of(found)
 
     @staticmethod
     def _version(answer: Answer) -> Version:
-        version = answer.json()
-        if not isinstance(version, dict) or "version" not in version:
-            raise Unreachable("the answer is no version: is this an ostore?")
-        return version
+        return version_of(answer.json())
 
 
 def lines(answer: Answer) -> Iterator[bytes]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 from ostore.cli import coding
 from ostore.cli.console import Bars
+from ostore.cli.sent import Limits, Sent
 from ostore.cli.session import Session
 from ostore.cli.source import Source
 from ostore.cli.target import Landing
-from ostore.cli.upload import Limits, Sent
+
+IN_MEMORY = 4 << 20
+"""Bytes up to which a file is compressed in memory."""
 
 
 class Sender:
@@ -20,7 +24,8 @@ class Sender:
 
     def __init__(self, session: Session, limits: Limits, compress: str) -> None:
         self._uploads = session.uploads(limits)
-        self._folder = session.journal.folder
+        self._journal = session.journal
+        self._endpoint = str(session.client.endpoint)
         self._zstd = compress == "zstd"
 
     def file(
@@ -32,6 +37,7 @@ class Sender:
         hash: str | None = None,
     ) -> Sent:
         """Send a file; `hash` is its SHA-256 when it is known already."""
+        headers = typed(name, headers)
         with Source(path) as source:
             if self._zstd:
                 return self._coded(source, name, headers, bars)
@@ -42,6 +48,7 @@ class Sender:
     ) -> Sent:
         """Send what a stream gives."""
         bar = bars.bar(name, None)
+        headers = typed(name, headers)
         try:
             if self._zstd:
                 headers = {**headers, "Content-Encoding": "zstd"}
@@ -68,31 +75,52 @@ class Sender:
     def _coded(
         self, source: Source, name: str, headers: Mapping[str, str], bars: Bars
     ) -> Sent:
-        """Compress into a file of its own first, named by the plain content.
+        """Compress first: in memory when small, else into a file of its own.
 
-        So it can be gone on with: the same content gives the same file.
+        The file is named by the object and the plain content, so that a killed
+        command goes on with it.
         """
         plain = source.hash()
         assert plain is not None
-        path = self._folder / f"{plain}.zst"
-        at = 0
-        if not path.exists():
-            with Landing(path) as landing, source.path.open("rb") as stream:
-                for chunk in coding.encoded(stream):
-                    landing.write(memoryview(chunk), at)
-                    at += len(chunk)
-                source.check()
-                landing.settle()
         head = {
             **headers,
             "Content-Encoding": "zstd",
             coding.PLAIN_HASH: plain,
             coding.PLAIN_SIZE: str(source.size),
         }
-        with Source(path) as coded:
-            sent = self._plain(coded, name, head, bars, None)
+        if source.size <= IN_MEMORY:
+            chunks = source.chunks(0, source.size, bytearray(source.size or 1))
+            coded = coding.small(b"".join(map(bytes, chunks)))
+            source.check()
+            return self._uploads.content(coded, name, head)
+        path = self._journal.place("zst", self._endpoint, name, plain)
+        if not path.exists():
+            self._compress(source, path)
+        with Source(path) as kept:
+            sent = self._plain(kept, name, head, bars, None)
         path.unlink(missing_ok=True)
         return sent
+
+    def _compress(self, source: Source, path: Path) -> None:
+        at = 0
+        with Landing(path) as landing, source.path.open("rb") as stream:
+            for chunk in coding.encoded(stream):
+                landing.write(memoryview(chunk), at)
+                at += len(chunk)
+            source.check()
+            # A file that is there is taken for whole.
+            landing.settle(durable=True)
+
+
+def typed(name: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers, with the Content-Type that the name's end says where they lack it."""
+    if "Content-Type" in headers:
+        return headers
+    # What is built in, so that every machine says the same.
+    kind, coding = mimetypes.MimeTypes(()).guess_type(f"/{name}")
+    if coding is not None:
+        kind = {"gzip": "application/gzip", "bzip2": "application/x-bzip2"}.get(coding)
+    return headers if kind is None else {**headers, "Content-Type": kind}
 
 
 class Pull(io.RawIOBase):

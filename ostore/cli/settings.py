@@ -7,29 +7,38 @@ Profiles are tables of `$XDG_CONFIG_HOME/ostore/config.toml`:
     [profiles.home]
     endpoint = "https://store.home:8443"
     ca-file = "/etc/ostore/ca.pem"
+    token-file = "/home/zoe/.config/ostore/token"
     cluster-secret-file = "/etc/ostore/secret"
+
+Secrets come from files or from the environment, never from the command line, which
+every user of a machine can read.
 """
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from ostore.cli.client import Endpoint
+from ostore.cli.endpoint import Endpoint
 from ostore.cli.failures import Misused
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8080"
-KEYS = ("endpoint", "ca-file", "cluster-secret-file")
+KEYS = ("endpoint", "ca-file", "token-file", "cluster-secret-file")
 ENVIRONMENT = {
     "endpoint": "OSTORE_ENDPOINT",
     "ca-file": "OSTORE_CA_FILE",
+    "token-file": "OSTORE_TOKEN_FILE",
     "cluster-secret-file": "OSTORE_CLUSTER_SECRET_FILE",
 }
-PROFILE, SECRET = "OSTORE_PROFILE", "OSTORE_CLUSTER_SECRET"
+PROFILE, SECRET, TOKEN = "OSTORE_PROFILE", "OSTORE_CLUSTER_SECRET", "OSTORE_TOKEN"
+TRACEBACK = "OSTORE_TRACEBACK"
+VARIABLES = frozenset({*ENVIRONMENT.values(), PROFILE, SECRET, TOKEN, TRACEBACK})
+"""Every variable of the environment that the command reads, but for XDG's."""
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 @attrs.frozen
@@ -40,6 +49,8 @@ class Settings:
     ca_file: Path | None
     secret_file: Path | None
     secret_text: str | None = attrs.field(repr=False)
+    token_file: Path | None
+    token_text: str | None = attrs.field(repr=False)
     state: Path
     """The folder of transfers under way."""
 
@@ -47,13 +58,7 @@ class Settings:
         """The cluster secret. Raises Misused."""
         text = self.secret_text
         if self.secret_file is not None:
-            try:
-                text = self.secret_file.read_text("utf-8")
-            except (OSError, UnicodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-                raise Misused(
-                    f"cluster secret {str(self.secret_file)!a}: {why}"
-                ) from None
+            text = _read(self.secret_file, "cluster-secret-file")
         if text is None:
             raise Misused(
                 "this needs the cluster secret: name its file with "
@@ -64,6 +69,28 @@ class Settings:
         if not lines or any(len(line) < 32 for line in lines):
             raise Misused("the cluster secret has lines of at least 32 characters")
         return lines[0].encode("utf-8", "surrogateescape")
+
+    def authorization(self) -> str | None:
+        """What a request bears when somebody before the service asks for it.
+
+        Raises Misused.
+        """
+        text = self.token_text
+        if self.token_file is not None:
+            text = _read(self.token_file, "token-file")
+        if text is None:
+            return None
+        if not _TOKEN.fullmatch(text.strip()):
+            raise Misused("the token is one line of printable ASCII without blanks")
+        return f"Bearer {text.strip()}"
+
+
+def _read(path: Path, key: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise Misused(f"{key} {str(path)!a} cannot be read: {why}") from None
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -78,15 +105,20 @@ def resolve(options: Mapping[str, str | None], environ: Mapping[str, str]) -> Se
     def value(key: str) -> str | None:
         return options.get(key) or environ.get(ENVIRONMENT[key]) or profile.get(key)
 
-    ca_file, secret_file = value("ca-file"), value("cluster-secret-file")
-    text = environ.get(SECRET)
-    if text and not options.get("cluster-secret-file"):
-        secret_file = None
+    def file(key: str, unless: str | None = None) -> Path | None:
+        """The path of a key; a variable that has the text itself goes before it."""
+        given = value(key)
+        if unless and environ.get(unless) and not options.get(key):
+            return None
+        return Path(given).expanduser() if given else None
+
     return Settings(
         endpoint=Endpoint.parse(value("endpoint") or DEFAULT_ENDPOINT),
-        ca_file=Path(ca_file).expanduser() if ca_file else None,
-        secret_file=Path(secret_file).expanduser() if secret_file else None,
-        secret_text=text or None,
+        ca_file=file("ca-file"),
+        secret_file=file("cluster-secret-file", SECRET),
+        secret_text=environ.get(SECRET) or None,
+        token_file=file("token-file", TOKEN),
+        token_text=environ.get(TOKEN) or None,
         state=_folder(environ, "XDG_STATE_HOME", ".local/state"),
     )
 
@@ -102,12 +134,14 @@ def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
 def _profile(option: str | None, environ: Mapping[str, str]) -> Mapping[str, str]:
     path = config_file(environ)
     wanted = option or environ.get(PROFILE)
+    if not wanted and not path.exists():
+        return {}
+    import tomllib  # noqa: PLC0415  # 10 ms that only a file costs
+
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        if wanted:
-            raise Misused(f"no profile {wanted!a}: there is no {str(path)!a}") from None
-        return {}
+        raise Misused(f"no profile {wanted!a}: there is no {str(path)!a}") from None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise Misused(f"{str(path)!a} cannot be used: {error}") from None
     return _chosen(table, wanted, path)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ostore.cli.client import CHUNK
+from ostore.cli.answer import CHUNK
 from ostore.cli.failures import Failure
 
 
@@ -30,6 +30,8 @@ class Source:
             os.close(self._handle)
             raise Failure(f"{str(path)!a} is not a file")
         self.size = found.st_size
+        self.modified = int(found.st_mtime)
+        self.mode = stat.S_IMODE(found.st_mode) & 0o777
         self.stamp = _stamp(found)
 
     def __enter__(self) -> Source:

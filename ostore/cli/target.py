@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from ostore.cli.answer import CHUNK
 from ostore.cli.failures import Failure
 
 
@@ -90,7 +91,7 @@ class Landing:
 
     def read(self, first: int, end: int, tell: Callable[[memoryview], object]) -> None:
         """Give back what was written, a chunk at a time."""
-        view = memoryview(bytearray(1 << 20))
+        view = memoryview(bytearray(CHUNK))
         while first < end:
             count = os.preadv(self.handle, [view[: end - first]], first)
             if count == 0:
@@ -98,9 +99,11 @@ class Landing:
             tell(view[:count])
             first += count
 
-    def settle(self) -> None:
-        """The bytes are right: make it the target."""
+    def settle(self, *, durable: bool = False) -> None:
+        """The bytes are right: make it the target, `durable` also for a power cut."""
         try:
+            if durable:
+                os.fsync(self.handle)
             self.part.replace(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ostore.engine.places import Places
 from ostore.interfaces import IMessageBus, INodes
-from ostore.model.census import Census
-from ostore.model.errors import BusUnavailable, ShardError
+from ostore.model.census import Census, Standing
+from ostore.model.errors import BusUnavailable, NodeUnreachable, ShardError
 from ostore.model.layouts import Holding, ShardFacts
 from ostore.model.messages import Answer, BadMessage, Hello, Locate, Message, Signer
 from ostore.model.nodes import Heartbeat, Member, Members
 from ostore.model.placement import Candidate, candidates
 from ostore.streaming.clock import Clock, TimedOut
-from ostore.streaming.tasks import Tasks, gather
+from ostore.streaming.tasks import Tasks, gather, start
 
 API_TOPIC = "apiServers"
 DATA_TOPIC = "dataServers"
@@ -25,6 +26,8 @@ DATA_FIRST = 0.02
 """Seconds that a reader waits for data shards once k of a layout are known."""
 MAX_ASKS = 10_000
 """Locates under way at once; more are refused as if the bus were away."""
+UNTRUSTED = frozenset({"suspect", "down", "conflict"})
+"""States of nodes on which nothing is looked for without asking first."""
 
 
 @attrs.define(eq=False)
@@ -54,7 +57,8 @@ class Cluster:
     Owned by the service, which starts and stops it. `expected` names nodes that
     are known beforehand (standalone): once all of them were heard, the view is
     settled; otherwise it is once the bus was up for one heartbeat period. Nodes that do not `belong`
-    are heard, but neither asked nor given anything.
+    are heard, but neither asked nor given anything. While all that are live are `near`,
+    a question to each costs less than one to all on the bus.
     """
 
     def __init__(
@@ -70,8 +74,10 @@ class Cluster:
         locate_timeout: float,
         expected: frozenset[str] = frozenset(),
         belongs: Callable[[Heartbeat], bool] = lambda _: True,
+        near: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.members = Members(node_timeout)
+        self.places = Places()
         self.dropped = 0
         self.locates = 0
         self._bus = bus
@@ -83,6 +89,7 @@ class Cluster:
         self._timeout = locate_timeout
         self._expected = expected
         self._belongs = belongs
+        self._near = near
         self._asks: dict[str, _Ask] = {}
         self._log = Logger()
         self._tasks = Tasks(self._log)
@@ -156,26 +163,91 @@ class Cluster:
         number = self._entropy(16).hex()
         ask = self._asks[number] = _Ask(hash, census, reading, thorough, Deferred())
         ask.timers.append(self._clock.call_later(self._timeout, self._too_late, ask))
-        question = Locate(
-            hash=hash,
-            id=number,
-            ttl_ms=max(1, round(self._timeout * 1000)),
-            reply_to=self._bus.address,
-        )
+        asking: Sequence[Deferred[Holding]] = ()
         try:
-            await self._bus.publish(
-                DATA_TOPIC, self._signer.seal(question), self._timeout
-            )
+            if self._bus.up and all(self._near(node) for node in census.asked):
+                asking = [start(self._held_by(node, hash)) for node in census.asked]
+                for node, each in zip(census.asked, asking, strict=True):
+                    _ = each.addCallback(self._told, ask, node)
+            else:
+                await self._publish(number, hash)
             await ask.ended
         except BusUnavailable:
             return census
         finally:
             ask.finish()
             del self._asks[number]
+            for each in asking:
+                if not each.called:
+                    _ = each.addErrback(lambda _: None)
+                    each.cancel()
         if ask.late:
             for node in census.silent:
                 self.suspect(node)
+        self._learn(hash, census)
         return census
+
+    async def _publish(self, number: str, hash: str) -> None:
+        """Ask all nodes at once. Raises BusUnavailable."""
+        question = Locate(
+            hash=hash,
+            id=number,
+            ttl_ms=max(1, round(self._timeout * 1000)),
+            reply_to=self._bus.address,
+        )
+        sealed = self._signer.seal(question)
+        await self._bus.publish(DATA_TOPIC, sealed, self._timeout)
+
+    async def _held_by(self, node: str, hash: str) -> Holding:
+        """What one node says that it holds."""
+        try:
+            return await self._nodes.store(node).find(hash)
+        except ShardError as error:
+            if isinstance(error, NodeUnreachable):
+                self.suspect(node)
+            return Holding("unsure")
+
+    def _told(self, holding: Holding, ask: _Ask, node: str) -> None:
+        if not ask.ended.called:
+            ask.census.answer(node, holding)
+            self._judge(ask)
+
+    def remembered(self, hash: str) -> Standing | None:
+        """Where the content was whole a moment ago, if all its nodes can be trusted."""
+        standing = self.places.get(hash)
+        if standing is None:
+            return None
+        now, timeout = self._clock.monotonic(), self.members.timeout
+        for (node,) in standing.places.values():
+            member = self.members.by_id.get(node)
+            if (
+                member is None
+                or member.state(now, timeout) in UNTRUSTED
+                or not self._belongs(member.beat)
+            ):
+                self.places.forget(hash)
+                return None
+        return standing
+
+    def settled_on(self, standing: Standing) -> bool:
+        """Whether none of its nodes is to be emptied: shards leave such a one."""
+        now, timeout = self._clock.monotonic(), self.members.timeout
+        states = {
+            node: self.members.by_id[node].state(now, timeout)
+            for node in standing.nodes & self.members.by_id.keys()
+        }
+        return "draining" not in states.values()
+
+    def beside(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something that nobody waits for; it ends with the cluster."""
+        self._tasks.spawn(what, work)
+
+    def _learn(self, hash: str, census: Census) -> None:
+        for standing in census.standings():
+            spread = standing.spread
+            if len(spread) == standing.layout.shards:
+                self.places.learn(hash, standing.layout, spread)
+                return
 
     async def survey(self, hash: str) -> Census:
         """Ask every live node itself, and wait for all: for repairs, not for reads."""

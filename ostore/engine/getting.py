@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from ostore.engine.cluster import Cluster
+from ostore.engine.looking import Looking
 from ostore.engine.reading import StripeReader
 from ostore.engine.repairs import Repairs
 from ostore.engine.salvaging import Salvaging
@@ -126,6 +127,7 @@ class Getting:
         self._workers = workers
         self._timeout = locate_timeout
         self._salvaging = Salvaging(cluster, nodes, clock, codecs)
+        self._looking = Looking(cluster, clock, self._seen)
 
     async def read(self, version: Version, begin: int, stop: int) -> ByteStream:
         """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
@@ -144,7 +146,7 @@ class Getting:
 
     async def reach(self, version: Version) -> None:
         """Return once enough shards for a read are known. Raises TooFewShards."""
-        if not version.size:
+        if not version.size or await self._opens(version):
             return
         try:
             await self._standings(version.hash)
@@ -173,23 +175,68 @@ class Getting:
         return stream
 
     async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
+        remembered = self._cluster.remembered(version.hash)
+        if remembered is not None:
+            try:
+                # nodes that hang are found out by a locate, and sooner than by waiting
+                opening = self._stream(version, remembered, begin, stop)
+                return await self._clock.within(self._timeout, opening)
+            except (TooFewShards, TimedOut):
+                self._cluster.places.forget(version.hash)
+            finally:
+                self._looking.soon(version.hash)
         last: Exception | None = None
         for standing in await self._standings(version.hash):
-            reader = self.reader(version.hash, standing)
             try:
-                stream = ByteStream(reader, await reader.table())
-                await stream.seek(begin, stop)
+                return await self._stream(version, standing, begin, stop)
             except TooFewShards as error:
                 last = error
-                await reader.close()
-            except BaseException:
-                await reader.close()
-                raise
-            else:
-                layout = standing.layout
-                stream.rescue = partial(self._salvaging.open, version.hash, layout)
-                return stream
         raise last or TooFewShards("too few shards of the content are within reach")
+
+    async def _stream(
+        self, version: Version, standing: Standing, begin: int, stop: int
+    ) -> ByteStream:
+        """The bytes from one layout. Raises TooFewShards."""
+        reader = self.reader(version.hash, standing)
+        try:
+            stream = ByteStream(reader, await reader.table())
+            await stream.seek(begin, stop)
+        except BaseException:
+            await reader.close()
+            raise
+        layout = standing.layout
+        stream.rescue = partial(self._salvaging.open, version.hash, layout)
+        return stream
+
+    async def _opens(self, version: Version) -> bool:
+        """Whether k shards can be opened where they are remembered to be."""
+        remembered = self._cluster.remembered(version.hash)
+        if remembered is None:
+            return False
+        reader = self.reader(version.hash, remembered)
+        try:
+            await self._clock.within(self._timeout, reader.table())
+        except (TooFewShards, TimedOut):
+            self._cluster.places.forget(version.hash)
+            return False
+        finally:
+            await reader.close()
+            self._looking.soon(version.hash)
+        return True
+
+    def _seen(self, hash: str, census: Census) -> None:
+        """What all nodes say of a content that was read from memory."""
+        for standing in census.standings()[:1]:
+            if standing.readable:
+                self._note(hash, census, standing)
+
+    async def rotten(self, hash: str, layout: str) -> Mapping[int, str]:
+        """Where bad shards of a layout lie: index -> node."""
+        return {
+            facts.index: node
+            for node, facts in await self._salvaging.held(hash)
+            if facts.layout.id == layout and facts.state == "bad"
+        }
 
     def reader(self, hash: str, standing: Standing) -> StripeReader:
         """A reader of one layout of a content."""
@@ -242,8 +289,10 @@ class Getting:
 
     def _note(self, hash: str, census: Census, best: Standing) -> None:
         """Queue what is missing, but not what nodes that are merely late may hold."""
-        if len(best.missing) > len(census.silent):
-            self._repairs.found(hash, best.layout, dict.fromkeys(best.missing, ""))
+        absent = best.absent
+        if len(absent) > len(census.silent):
+            self._cluster.places.forget(hash)
+            self._repairs.found(hash, best.layout, dict.fromkeys(absent, ""))
 
     def _why(self, census: Census) -> str:
         most = max((len(s.places) for s in census.standings()), default=0)

@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from ostore.engine.cluster import Cluster
 from ostore.erasure.codec import Codecs
 from ostore.erasure.compressing import compress, promising
+from ostore.erasure.decoder import decode
 from ostore.erasure.encoder import Encoder
-from ostore.erasure.framing import Frame
-from ostore.erasure.geometry import Geometry
+from ostore.erasure.framing import RAW, Frame, Row
+from ostore.erasure.geometry import Buffer, Geometry
 from ostore.interfaces import INodes, IShardSink
 from ostore.model.errors import (
     NodeFull,
@@ -25,7 +26,7 @@ from ostore.model.errors import (
     TooFewNodes,
 )
 from ostore.model.layouts import Layout, ShardKey
-from ostore.model.placement import place
+from ostore.model.placement import place, takers
 from ostore.streaming.budget import Budget
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.fanout import Fanout, QuorumLost
@@ -137,6 +138,10 @@ class Writing:
             key, coding.geometry.shards, coding.quorum, self.cluster.candidates()
         )
 
+    def admit(self) -> None:
+        """Raise TooFewNodes or NoSpace when no content could be placed now."""
+        takers(self.coding.quorum, self.cluster.candidates())
+
     def fan(
         self, sinks: Mapping[int, S], dropped: Callable[[int, S, Exception], None]
     ) -> Fanout[S]:
@@ -162,6 +167,15 @@ class Writing:
             f"{self.coding.quorum} shards must become durable"
         )
 
+    async def expanded(
+        self, row: Row, geometry: Geometry, blocks: Mapping[int, Buffer]
+    ) -> Sequence[Buffer]:
+        """The raw bytes of a stripe from k blocks. Raises ShardRotten."""
+        codec = self.codecs.get(geometry)
+        if row.coding == RAW or row.raw <= INLINE:
+            return decode(row, geometry, codec, blocks)
+        return await self._workers.run(decode, row, geometry, codec, dict(blocks))
+
     async def compressed(self, raw: memoryview) -> bytes | None:
         """A stripe made smaller, where that is asked for and pays."""
         if not self.coding.compress or not promising(raw):
@@ -182,17 +196,13 @@ class Intake:
 
     While the body comes nothing is named. A content of one stripe is held until
     store(); of a larger one every stripe goes to temporaries as it is complete.
-    `named(index)` is called for each shard that is durable under its name. What is not
-    `shrinking` is known not to get smaller by compression.
+    What is not `shrinking` is known not to get smaller by compression.
     """
 
-    def __init__(
-        self, writing: Writing, named: Callable[[int], None], *, shrinking: bool = True
-    ) -> None:
+    def __init__(self, writing: Writing, *, shrinking: bool = True) -> None:
         coding = writing.coding
         self._shrinking = shrinking
         self._house = writing
-        self._named = named
         self._encoder = Encoder(coding.geometry, writing.codecs.get(coding.geometry))
         self._hasher = hashlib.sha256()
         self._uploads: dict[int, ShardUpload] = {}
@@ -292,20 +302,27 @@ class Intake:
         except QuorumLost:
             raise self._house.too_few(self._fanout.failures.values()) from None
 
-    async def store(self, hash: str, layout: Layout) -> None:
-        """Make the content durable on a write quorum of nodes."""
+    async def store(
+        self, hash: str, layout: Layout, named: Callable[[int, str], None]
+    ) -> None:
+        """Make the content durable on a write quorum of nodes.
+
+        `named(index, node)` is called for each shard that is durable under its name.
+        """
         if self._fanout is None:
-            await self._store_small(hash, layout)
+            await self._store_small(hash, layout, named)
             return
         deadline = self._house.clock.wall() + COMMIT_TIME
 
         async def commit(index: int, one: ShardUpload) -> None:
             await one.commit(hash, layout, deadline)
-            self._named(index)
+            named(index, one.node)
 
         await self._each(commit)
 
-    async def _store_small(self, hash: str, layout: Layout) -> None:
+    async def _store_small(
+        self, hash: str, layout: Layout, named: Callable[[int, str], None]
+    ) -> None:
         house = self._house
         deadline = house.clock.wall() + COMMIT_TIME
 
@@ -318,7 +335,7 @@ class Intake:
             frames = self._small[index : index + 1]
             key = ShardKey(hash, index, layout.id)
             await house.nodes.store(node).put_small(key, layout, frames, deadline, 0.0)
-            self._named(index)
+            named(index, node)
 
         try:
             await fanout.each(put)

@@ -25,9 +25,9 @@ from ostore.model.healing import Plan, plan
 from ostore.model.layouts import ShardKey
 from ostore.model.placement import rank
 from ostore.streaming.clock import Clock, TimedOut
-from ostore.streaming.tasks import Tasks, gather
+from ostore.streaming.tasks import Tasks, gather, shielded, start
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Contents mended at the same time."""
 PAGE = 100
 """Degraded contents fetched from the metadata at once."""
@@ -35,6 +35,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 """Seconds before a repair that could not be done is tried again; doubles each time."""
 STEP = 30.0
 """Seconds that one step of a repair may take."""
+LAST = 1.0
+"""Seconds that the step under way may take when repairs are stopped."""
 
 
 T = TypeVar("T")
@@ -77,12 +79,14 @@ class Mending:
     async def start(self) -> None:
         """Begin to drain; `read_marks` brings in what was written degraded."""
         self._repairs.wake = self._wake
+        self._repairs.served = True
         self._wake()
 
     async def stop(self) -> None:
         """Drop what is under way; temporaries go, nothing named is touched."""
         self._stopped = True
         self._repairs.wake = lambda: None
+        self._repairs.served = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         await self._tasks.stop()
@@ -111,6 +115,8 @@ class Mending:
             return True
         census = await self._cluster.survey(repair.hash)
         standing = census.standing(repair.layout.id)
+        if standing is not None and standing.missing:
+            await self._find_homes(repair)
         todo = self._plan(repair, census, standing)
         if todo.hopeless:
             return await self._rescue(repair, census)
@@ -120,11 +126,19 @@ class Mending:
                 await self._rebuild(repair, standing, reader, todo)
             finally:
                 await reader.close()
+            if not repair.marks:
+                return not todo.later
             again = await self._cluster.survey(repair.hash)
             todo = self._plan(repair, again, again.standing(repair.layout.id))
         if todo.whole and repair.marks:
             await self._metadata.clear_degraded(sorted(repair.marks))
         return todo.whole
+
+    async def _find_homes(self, repair: Repair) -> None:
+        """A rotten shard is mended where it lies, so that the good one replaces it."""
+        bad = await self._getting.rotten(repair.hash, repair.layout.id)
+        for index, node in bad.items():
+            repair.spots[index] = repair.spots.get(index) or node
 
     def _plan(self, repair: Repair, census: Census, standing: Standing | None) -> Plan:
         quiet = self._cluster.quiet_since()
@@ -157,12 +171,13 @@ class Mending:
     ) -> None:
         table = await reader.table()
         reader.until(len(table))
+        if len(table) <= 1:
+            await self._rebuild_small(repair, standing, reader, todo)
+            return
         sinks: dict[int, IShardSink] = {}
         try:
             for index, node in todo.targets.items():
-                sinks[index] = await self._step(
-                    node, self._nodes.store(node).create(self._entropy(16).hex())
-                )
+                sinks[index] = await self._create(node)
             wanted = sorted(sinks)
             for number in range(len(table)):
                 made = await self._coded(reader, table, number, wanted)
@@ -183,6 +198,52 @@ class Mending:
                 await self._clock.within(
                     STEP, gather(sink.abort() for sink in sinks.values())
                 )
+
+    async def _rebuild_small(
+        self, repair: Repair, standing: Standing, reader: StripeReader, todo: Plan
+    ) -> None:
+        """Of one stripe or none: each shard in one step."""
+        table, wanted = await reader.table(), sorted(todo.targets)
+        made: Sequence[Sequence[Frame]] = [()] * len(wanted)
+        if len(table):
+            made = [(f,) for f in await self._coded(reader, table, 0, wanted)]
+        if await self._metadata.content(repair.hash) is None:
+            return
+
+        async def put(index: int, frames: Sequence[Frame]) -> None:
+            node = todo.targets[index]
+            key = ShardKey(repair.hash, index, repair.layout.id)
+            deadline = self._clock.wall() + STEP
+            put = self._nodes.store(node).put_small
+            work = put(key, standing.layout, frames, deadline, standing.oldest)
+            await self._step(node, work)
+            self.mended += 1
+
+        for outcome in await gather(map(put, wanted, made)):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _create(self, node: str) -> IShardSink:
+        """A temporary there; one under way when we are stopped is seen to its end."""
+        made: list[IShardSink] = []
+
+        async def make() -> IShardSink:
+            sink = await self._nodes.store(node).create(self._entropy(16).hex())
+            made.append(sink)
+            return sink
+
+        making = start(make())
+        try:
+            return await self._step(node, shielded(making))
+        except CancelledError:
+            with suppress(ShardError, TimedOut):
+                await self._clock.within(LAST, making)
+            for sink in made:
+                await sink.abort()
+            raise
+        except TimedOut:
+            making.cancel()
+            raise
 
     async def _coded(
         self, reader: StripeReader, table: Table, number: int, wanted: Sequence[int]

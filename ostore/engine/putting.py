@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from ostore.engine.intake import Body, Intake, Writing
 from ostore.engine.recording import Recording
@@ -11,6 +12,7 @@ from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
 from ostore.engine.turns import Turns
 from ostore.interfaces import IMetadataStore
+from ostore.model.census import Standing
 from ostore.model.conditions import WriteCondition
 from ostore.model.encodings import may_shrink
 from ostore.model.errors import (
@@ -24,26 +26,42 @@ from ostore.model.uploading import Facts, upload
 from ostore.model.versions import Version
 
 
-class Put:
-    """One PUT from first byte to version; made by `Putting`, used once."""
+class Content(Protocol):
+    """What was received, in temporaries or in memory."""
 
-    def __init__(self, putting: Putting, request: PutRequest) -> None:
+    @property
+    def small(self) -> bool:
+        """Whether its shards are placed by its hash."""
+
+    def layout(self) -> Layout:
+        """How it was cut."""
+
+    async def store(
+        self, hash: str, layout: Layout, named: Callable[[int, str], None]
+    ) -> None:
+        """Make it durable on a write quorum of nodes.
+
+        `named(index, node)` is called for each shard that is durable under its name.
+        """
+
+
+class Put:
+    """One content from its bytes to a version; used once."""
+
+    def __init__(self, putting: Putting, request: PutRequest, content: Content) -> None:
         self._house = putting
         self._request = request
         self._facts = Facts()
         self._machine = upload(self._facts)
-        self._intake = Intake(
-            putting.writing, self._machine.named, shrinking=may_shrink(request.headers)
-        )
+        self._content = content
+        self._placed: dict[int, str] = {}
 
-    async def run(self, body: Body) -> Version:
-        """Do it all. Whatever fails, temporaries are removed."""
-        intake = self._intake
+    async def run(self, receive: Callable[[], Awaitable[tuple[str, int]]]) -> Version:
+        """Receive it (hash and size), then keep it."""
         try:
             self._machine.begin()
-            size = await intake.receive(body)
+            hash, size = await receive()
             self._machine.end()
-            hash = intake.hash
             promised = self._request.digest
             if promised is not None and promised != hash:
                 raise DigestMismatch(
@@ -56,11 +74,10 @@ class Put:
             self._machine.keep()
         finally:
             self._machine.drop()
-            await intake.clean()
         return version
 
     async def _keep_in_turn(self, hash: str, size: int) -> Version:
-        if self._intake.small:
+        if self._content.small:
             return await self._keep(hash, size)
         return await self._house.turns.run(hash, lambda: self._keep(hash, size))
 
@@ -71,7 +88,7 @@ class Put:
         their names. Those of a large one lie where chance put them before the hash was
         known: equal ones take turns here, and all but the first find a known content.
         """
-        layout = self._intake.layout()
+        layout = self._content.layout()
         known = await self._house.referring.known(
             self._request,
             hash,
@@ -83,9 +100,9 @@ class Put:
 
     async def _mend(self, hash: str, version: Version) -> None:
         """The shards relied on went away: store the body, or take the version back."""
-        house, layout = self._house, self._intake.layout()
+        house, layout = self._house, self._content.layout()
         try:
-            await self._intake.store(hash, layout)
+            await self._content.store(hash, layout, self._named)
             if missing := self._facts.missing(layout):
                 house.repairs.found(hash, layout, dict.fromkeys(missing, ""))
         except OstoreError:
@@ -100,24 +117,38 @@ class Put:
         """Name what was sent, then write the version."""
         house = self._house
         begun = house.writing.clock.monotonic()
-        await self._intake.store(hash, layout)
-        slow = house.writing.clock.monotonic() - begun > house.writing.coding.grace / 4
+        await self._content.store(hash, layout, self._named)
+        slow = self._slow(begun)
         missing = self._facts.missing(layout)
         if slow:
             present = await self._renewed(hash, layout)
             missing = tuple(i for i in range(layout.shards) if i not in present)
         version = await self._record(hash, layout, missing)
-        if slow:
+        if slow or self._slow(begun):
             await self._renewed(hash, layout, version)
+        else:
+            house.writing.cluster.places.learn(hash, layout, self._placed)
         return version
+
+    def _slow(self, begun: float) -> bool:
+        """Whether what was named since then may be taken for an orphan soon."""
+        writing = self._house.writing
+        return writing.clock.monotonic() - begun > writing.coding.grace / 4
+
+    def _named(self, index: int, node: str) -> None:
+        self._placed[index] = node
+        self._machine.named(index)
 
     async def _renewed(
         self, hash: str, layout: Layout, version: Version | None = None
     ) -> Mapping[int, str]:
-        """The commits took so long that an orphan hunter may have met them."""
+        """It took so long that the shards may have been collected: all nodes are asked.
+
+        Whatever lies in garbage comes back.
+        """
         house = self._house
-        standing = (await house.writing.cluster.locate(hash)).standing(layout.id)
-        present = {} if standing is None else await house.renewing.renew(hash, standing)
+        live = tuple(member.beat.node for member in house.writing.cluster.live())
+        present = await house.renewing.renew(hash, Standing(layout, {0: live}))
         if len(present) >= house.writing.coding.quorum:
             return present
         if version is not None and not await house.recording.take_back(version):
@@ -160,9 +191,18 @@ class Putting:
         Before the first byte is read: TooFewNodes, NoSpace, and the condition as far
         as the newest version can tell already.
         """
-        self.writing.place("")
-        await self._foresee(request)
-        return await Put(self, request).run(body)
+        self.writing.admit()
+        await self.foresee(request)
+        intake = Intake(self.writing, shrinking=may_shrink(request.headers))
+
+        async def receive() -> tuple[str, int]:
+            size = await intake.receive(body)
+            return intake.hash, size
+
+        try:
+            return await Put(self, request, intake).run(receive)
+        finally:
+            await intake.clean()
 
     async def refer(self, request: PutRequest, hash: str, size: int) -> Version | None:
         """A version of a content that is there, without its bytes.
@@ -170,11 +210,11 @@ class Putting:
         None when it is not there, or cannot be relied on as it is. Raises what put()
         raises.
         """
-        await self._foresee(request)
+        await self.foresee(request)
         made = await self.made_before(request)
         return made or await self.referring.known(request, hash, size)
 
-    async def _foresee(self, request: PutRequest) -> None:
+    async def foresee(self, request: PutRequest) -> None:
         """The condition as far as the newest version can tell already."""
         conditional = request.condition != WriteCondition()
         if conditional and await self.made_before(request) is None:

@@ -275,6 +275,7 @@ class StripeReader:
 
     async def _lost(self, source: Source, error: ShardError) -> None:
         self._download.failed(source)
+        self._cluster.places.forget(self._hash)
         tap = self._taps.pop(source, None)
         if tap is not None:
             await tap.close()

@@ -10,6 +10,7 @@ from ostore.engine.intake import Writing
 from ostore.engine.recording import Recording
 from ostore.engine.renewing import Renewing
 from ostore.engine.repairs import Repairs
+from ostore.model.census import Standing
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import OutcomeUnknown, Unavailable
 from ostore.model.layouts import Layout
@@ -64,25 +65,54 @@ class Referring:
         `recorded` is called before the version is written. `mend` is for shards that
         went away behind it; without one the version is taken back: Unavailable.
         """
-        census = await self._writing.cluster.locate(hash)
+        cluster = self._writing.cluster
+        remembered = cluster.remembered(hash)
+        if remembered is not None and cluster.settled_on(remembered):
+            present = await self._present(hash, size, remembered)
+            if len(present) == remembered.layout.shards:
+                return await self._rely(
+                    request, hash, remembered, present, mend, recorded
+                )
+            cluster.places.forget(hash)
+        census = await cluster.locate(hash)
         for standing in census.standings():
-            if standing.layout.size != size:
-                continue
-            quorum = self._writing.quorum(standing.layout)
-            if len(standing.spread) < quorum:
-                continue
-            present = await self._renewing.renew(hash, standing)
-            if len(present) < quorum:
-                continue
-            layout = standing.layout
-            missing = tuple(i for i in range(layout.shards) if i not in present)
-            recorded()
-            version = await self.record(request, hash, layout, missing)
-            again = await self._renewing.renew(hash, standing)
-            if len(again) < quorum:
-                await (mend or self._take_back)(version)
-            return version
+            present = await self._present(hash, size, standing)
+            if present:
+                return await self._rely(
+                    request, hash, standing, present, mend, recorded
+                )
         return None
+
+    async def _present(
+        self, hash: str, size: int, standing: Standing
+    ) -> Mapping[int, str]:
+        """A write quorum of shards that are renewed, or nothing."""
+        quorum = self._writing.quorum(standing.layout)
+        if standing.layout.size != size or len(standing.spread) < quorum:
+            return {}
+        present = await self._renewing.renew(hash, standing)
+        return present if len(present) >= quorum else {}
+
+    async def _rely(
+        self,
+        request: PutRequest,
+        hash: str,
+        standing: Standing,
+        present: Mapping[int, str],
+        mend: Callable[[Version], Awaitable[None]] | None,
+        recorded: Callable[[], None],
+    ) -> Version:
+        """Write the version, and make sure that its shards are still there."""
+        layout = standing.layout
+        missing = tuple(i for i in range(layout.shards) if i not in present)
+        recorded()
+        version = await self.record(request, hash, layout, missing)
+        again = await self._renewing.renew(hash, standing)
+        if len(again) < self._writing.quorum(layout):
+            await (mend or self._take_back)(version)
+        elif gone := present.keys() - again.keys():
+            self._repairs.found(hash, layout, dict.fromkeys(sorted(gone), ""))
+        return version
 
     async def record(
         self, request: PutRequest, hash: str, layout: Layout, missing: tuple[int, ...]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import attrs
 
 from ostore.model.layouts import Layout
+
+_Key = tuple[str, str]
 
 
 @attrs.define
@@ -43,9 +46,16 @@ class Repairs:
     def __init__(self, limit: int = 10_000) -> None:
         self.forgotten = 0
         self.wake: Callable[[], None] = lambda: None
+        self.served = False
+        """Whether anybody drains it."""
         self._limit = limit
-        self._waiting: dict[tuple[str, str], Repair] = {}
-        self._under_way: set[tuple[str, str]] = set()
+        self._waiting: dict[_Key, Repair] = {}
+        self._under_way: set[_Key] = set()
+        # An entry of a heap counts while its ticket is the last of its key.
+        self._tickets: dict[_Key, int] = {}
+        self._ticket = 0
+        self._ready: list[tuple[int, int, _Key, int]] = []
+        self._later: list[tuple[float, _Key, int]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,6 +64,10 @@ class Repairs:
     def worst(self) -> int | None:
         """The fewest shards that any waiting content has left."""
         return min((repair.left for repair in self._waiting.values()), default=None)
+
+    def by_left(self) -> Mapping[int, int]:
+        """How many contents wait with so many shards left."""
+        return Counter(repair.left for repair in self._waiting.values())
 
     def found(
         self,
@@ -78,11 +92,14 @@ class Repairs:
         known.marks |= marks
         if rotten or news:
             known.due = 0.0
+            self._line_up(key)
         self.wake()
 
     def done(self, repair: Repair) -> None:
         """A repair that was taken has ended well."""
-        self._under_way.discard((repair.hash, repair.layout.id))
+        key = (repair.hash, repair.layout.id)
+        self._under_way.discard(key)
+        self._line_up(key)
 
     def again(self, repair: Repair, due: float) -> None:
         """Put back what could not be mended now.
@@ -99,29 +116,56 @@ class Repairs:
             newer.marks |= repair.marks
             newer.tries = repair.tries
             newer.due = max(newer.due, due)
-            return
-        if len(self._waiting) >= self._limit:
+        elif len(self._waiting) >= self._limit:
             self.forgotten += 1
-            return
-        self._waiting[key] = repair
+        else:
+            self._waiting[key] = repair
+        self._line_up(key)
 
     def take(self, now: float, limit: int) -> list[Repair]:
         """The worst repairs that are due, at most `limit`, out of the queue.
 
         Each ends in `done` or `again`; until then nothing more of it is given.
         """
-        due = (repair for repair in self._idle() if repair.due <= now)
-        worst = heapq.nsmallest(limit, due, key=lambda r: (r.left, r.tries, r.hash))
-        for repair in worst:
-            key = (repair.hash, repair.layout.id)
-            del self._waiting[key]
-            self._under_way.add(key)
-        return worst
+        while self._later and self._later[0][0] <= now:
+            _, key, ticket = heapq.heappop(self._later)
+            if self._counts(key, ticket):
+                self._make_ready(key, ticket)
+        taken: list[Repair] = []
+        while self._ready and len(taken) < limit:
+            *_, key, ticket = heapq.heappop(self._ready)
+            if self._counts(key, ticket):
+                taken.append(self._waiting.pop(key))
+                self._under_way.add(key)
+        return taken
 
     def next_due(self) -> float | None:
         """The earliest monotonic second at which `take` will give something."""
-        return min((repair.due for repair in self._idle()), default=None)
+        ready, later = self._ready, self._later
+        while ready and not self._counts(*ready[0][2:]):
+            heapq.heappop(ready)
+        while later and not self._counts(*later[0][1:]):
+            heapq.heappop(later)
+        if ready:
+            return self._waiting[ready[0][2]].due
+        return later[0][0] if later else None
 
-    def _idle(self) -> Iterator[Repair]:
-        waiting = self._waiting.items()
-        return (repair for key, repair in waiting if key not in self._under_way)
+    def _line_up(self, key: _Key) -> None:
+        """Its place may be another now."""
+        repair = self._waiting.get(key)
+        if repair is None or key in self._under_way:
+            self._tickets.pop(key, None)
+            return
+        self._ticket += 1
+        self._tickets[key] = self._ticket
+        if repair.due:
+            heapq.heappush(self._later, (repair.due, key, self._ticket))
+        else:
+            self._make_ready(key, self._ticket)
+
+    def _make_ready(self, key: _Key, ticket: int) -> None:
+        repair = self._waiting[key]
+        heapq.heappush(self._ready, (repair.left, repair.tries, key, ticket))
+
+    def _counts(self, key: _Key, ticket: int) -> bool:
+        return self._tickets.get(key) == ticket and key in self._waiting

@@ -106,7 +106,7 @@ class Salvaging:
         """
         held: dict[Layout, list[tuple[int, str]]] = {}
         bad: set[Layout] = set()
-        for node, facts in await self._held(hash):
+        for node, facts in await self.held(hash):
             if facts.layout.data and layout in (None, facts.layout):
                 held.setdefault(facts.layout, []).append((facts.index, node))
             if facts.state == "bad":
@@ -122,8 +122,8 @@ class Salvaging:
                 await reader.close()
         raise TooFewShards("too few shards of the content are within reach")
 
-    async def _held(self, hash: str) -> Sequence[tuple[str, ShardFacts]]:
-        """Node and shard, of all that are not in garbage."""
+    async def held(self, hash: str) -> Sequence[tuple[str, ShardFacts]]:
+        """Node and shard, of all that are not in garbage: the bad ones too."""
         after = f"{int(hash, 16) - 1:064x}" if int(hash, 16) else ""
 
         async def ask(node: str) -> Sequence[ShardFacts]:

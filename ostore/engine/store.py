@@ -8,25 +8,38 @@ from typing import Any, TypeVar
 import attrs
 
 from ostore.engine.cluster import Cluster
+from ostore.engine.collecting import Collecting
 from ostore.engine.getting import ByteStream, Getting
 from ostore.engine.intake import Body
+from ostore.engine.jobbook import JobBook
 from ostore.engine.mending import Mending
+from ostore.engine.moving import Moving
 from ostore.engine.putting import Putting
 from ostore.engine.recording import Recording
 from ostore.engine.referring import PutRequest
 from ostore.engine.repairs import Repairs
+from ostore.engine.resuming import Begun, Resuming
 from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import (
     Deleted,
     DigestMismatch,
+    Malformed,
     NotFound,
     Refused,
     TooFewShards,
 )
-from ostore.model.versions import NewVersion, Page, Version
+from ostore.model.scrubbing import Progress
+from ostore.model.versions import NewVersion, Page, Version, bounded
 
-__all__ = ["Authorize", "ByteStream", "ObjectStore", "OpenObject", "PutRequest"]
+__all__ = [
+    "Authorize",
+    "Begun",
+    "ByteStream",
+    "ObjectStore",
+    "OpenObject",
+    "PutRequest",
+]
 
 V = TypeVar("V", Version, Version | None)
 
@@ -70,10 +83,16 @@ class ObjectStore:
         getting: Getting,
         mending: Mending,
         repairs: Repairs,
+        jobs: JobBook,
+        hands: Collecting,
+        moving: Moving,
         brakes: Callable[[], list[str]],
         codec: str,
         version: str,
         faults: Callable[[], list[str]] = list,
+        resuming: Resuming | None = None,
+        adopted: Callable[[], None] = lambda: None,
+        hold: float = 0.0,
         authorize: Authorize = allow_all,
         bucket: str = "",
         principal: str = "",
@@ -86,8 +105,14 @@ class ObjectStore:
         self._getting = getting
         self._mending = mending
         self._repairs = repairs
+        self.jobs = jobs
+        self._hands = hands
+        self._moving = moving
         self._brakes = brakes
         self._faults = faults
+        self._resuming = resuming
+        self._adopted = adopted
+        self._hold = hold
         self._codec = codec
         self._version = version
         self._authorize = authorize
@@ -118,13 +143,32 @@ class ObjectStore:
         made = await self._putting.refer(request, request.digest, request.size)
         return None if made is None else _same_kind(made, deletion=False)
 
+    async def begin_upload(self, request: PutRequest, size: int) -> Begun | Version:
+        """A resumable upload of so many bytes; a Version if it needs no more.
+
+        Raises what put() raises before the body.
+        """
+        self._ask("put", request.name)
+        return await self.uploads.begin(request, size)
+
+    @property
+    def uploads(self) -> Resuming:
+        """Resumable uploads that were begun, by their tokens. Raises Malformed."""
+        if self._resuming is None:
+            raise Malformed(
+                "Size: resumable uploads are not available here; leave it out and send "
+                "the whole object"
+            )
+        return self._resuming
+
     async def copy(
         self, request: PutRequest, source: str, number: int | None
     ) -> Version:
         """A version with the content of another name's, and its kept headers.
 
         Headers of the request stand before those of the source; a digest has to be
-        that of the content. Raises NotFound, DigestMismatch, and what put() raises.
+        that of the content. Raises NotFound, DigestMismatch, HeadersTooLarge, and what
+        put() raises.
         """
         opened = await self.open(source, number)
         content = opened.version
@@ -134,7 +178,7 @@ class ObjectStore:
             request,
             digest=content.hash,
             size=content.size,
-            headers={**content.headers, **request.headers},
+            headers=bounded({**content.headers, **request.headers}),
         )
         made = await self.instant(request)
         if made is not None:
@@ -227,6 +271,25 @@ class ObjectStore:
             for index, nodes in standings[0].places.items()
         }
 
+    async def adopt(self) -> dict[str, Any]:
+        """Take this metadata for right though nodes know it to be older.
+
+        Raises Refused, MetadataUnavailable.
+        """
+        self._ask("adopt", "")
+        epoch = await self._hands.adopt(self._recording.put_id(), self._hold)
+        self._adopted()
+        return {"epoch": epoch, "nothing_removed_for": self._hold}
+
+    async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
+        """Have a node give its shards away, or keep them; what is known of the node.
+
+        Raises NotFound, ShardError.
+        """
+        self._ask("drain", node)
+        state = await self._moving.drain(node, on=on)
+        return {"id": node, "draining": on, "state": state}
+
     async def reasons(self) -> list[str]:
         """Why the service is not ready, a sentence each; empty when it is."""
         why = list(self._brakes())
@@ -258,7 +321,8 @@ class ObjectStore:
             ],
             "faults": self._faults(),
             "repairs": {"waiting": len(self._repairs), "worst": self._repairs.worst},
-            "jobs": {},
+            "moves": self.jobs.moves(),
+            "jobs": self.jobs.shown(),
             "codec": self._codec,
             "version": self._version,
         }
@@ -268,14 +332,30 @@ class ObjectStore:
         return {
             "ostore_nodes_live": len(self._cluster.live()),
             "ostore_repairs_waiting": len(self._repairs),
+            **{
+                f"ostore_repairs_left_{left}": count
+                for left, count in sorted(self._repairs.by_left().items())
+            },
             "ostore_repairs_forgotten_total": self._repairs.forgotten,
             "ostore_shards_mended_total": self._mending.mended,
             "ostore_repairs_failed_total": self._mending.failed,
+            **self._scrubbed(),
+            "ostore_job_failures_total": self.jobs.failures,
+            "ostore_collected_bytes_total": self._hands.moved_bytes,
+            "ostore_moved_bytes_total": self._moving.moved_bytes,
+            "ostore_freed_bytes_total": self._hands.freed_bytes,
             "ostore_locates_total": self._cluster.locates,
             "ostore_bus_messages_dropped_total": self._cluster.dropped,
             "ostore_shards_given_up_total": self._putting.writing.given_up,
             "ostore_inflight_bytes": self._putting.writing.budget.lent,
+            **({} if self._resuming is None else self._resuming.figures()),
         }
+
+    def _scrubbed(self) -> Mapping[str, float]:
+        progress = Progress.from_json(self.jobs.records["scrub"].memory)
+        if progress is None:
+            return {}
+        return {"ostore_scrub_oldest_seconds": progress.oldest(self.jobs.now())}
 
     def _ask(self, verb: str, name: str) -> None:
         self._authorize(self._principal, verb, self._bucket, name)

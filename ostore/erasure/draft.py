@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from ostore.erasure.framing import FRAME_HEADER, Frame
+from ostore.erasure.framing import FRAME_HEADER, Frame, FrameHeader
 from ostore.erasure.shardfile import INDEX_ROW, PROLOGUE, pack_trailer, table_of
-from ostore.erasure.table import Table
+from ostore.erasure.table import ROW, Table
 from ostore.model.errors import ShardRefused
 from ostore.model.layouts import Layout, ShardKey
 
@@ -36,23 +36,43 @@ class ShardDraft:
 
         The block's crc is taken as it is: whoever received the frame has checked it.
         """
-        if frame.number != self.frames:
-            raise ShardRefused(f"frame {frame.number} stands where {self.frames} must")
-        header = frame.header()
-        length = len(frame.block)
+        return self.add(frame.head)
+
+    def add(self, header: FrameHeader) -> bytes:
+        """Count the next frame in by its header alone; as append()."""
+        if header.number != self.frames:
+            raise ShardRefused(f"frame {header.number} stands where {self.frames} must")
+        packed = header.pack()
         self._rows += INDEX_ROW.pack(
-            frame.raw,
-            frame.stored,
-            frame.coding,
-            frame.stripe_crc,
-            frame.block_crc,
-            length,
+            header.raw,
+            header.stored,
+            header.coding,
+            header.stripe_crc,
+            header.block_crc,
+            header.length,
             self.offset,
         )
-        self._headers.update(header)
-        self.offset += len(header) + length
-        self.block_bytes += length
-        return header
+        self._headers.update(packed)
+        self.offset += len(packed) + header.length
+        self.block_bytes += header.length
+        return packed
+
+    def prefix(self, frames: int) -> ShardDraft:
+        """The account as it was after so many frames."""
+        draft = ShardDraft()
+        packed = memoryview(self._rows)[: frames * INDEX_ROW.size]
+        for number, row in enumerate(INDEX_ROW.iter_unpack(packed)):
+            raw, stored, coding, stripe_crc, block_crc, length, _ = row
+            draft.add(
+                FrameHeader(number, raw, stored, coding, stripe_crc, block_crc, length)
+            )
+        return draft
+
+    def rows(self, frames: int) -> bytes:
+        """The packed rows of the first stripes, as in a table."""
+        size = INDEX_ROW.size
+        starts = range(0, min(frames, self.frames) * size, size)
+        return b"".join(bytes(self._rows[at : at + ROW.size]) for at in starts)
 
     def span(self, number: int) -> tuple[int, int]:
         """Offset in the file, and length of header and block, of an appended frame."""

@@ -6,6 +6,7 @@ from ostore.erasure.codec import Codec
 from ostore.erasure.compressing import ZSTD
 from ostore.erasure.framing import RAW, Frame, Table, TableBuilder, crc32c
 from ostore.erasure.geometry import STRIPE, Buffer, Geometry
+from ostore.erasure.table import ROW
 from ostore.model.layouts import Layout
 
 
@@ -22,6 +23,33 @@ class Encoder:
         self._codec = codec
         self._partial = bytearray()
         self._table = TableBuilder(geometry.data, geometry.parity)
+
+    @classmethod
+    def resumed(
+        cls, geometry: Geometry, codec: Codec, rows: bytes, tail: Buffer
+    ) -> Encoder:
+        """One that goes on behind stripes of those packed rows and `tail`.
+
+        Raises ValueError for rows that are none.
+        """
+        encoder = cls(geometry, codec)
+        for row in ROW.iter_unpack(rows):
+            encoder._table.append(*row)
+        encoder._partial += tail
+        return encoder
+
+    @property
+    def stripes(self) -> int:
+        """Stripes coded so far."""
+        return len(self._table)
+
+    def rows(self) -> bytes:
+        """Their packed rows."""
+        return self._table.rows
+
+    def partial(self, start: int) -> bytes:
+        """The bytes of the stripe that is not complete, from `start` on."""
+        return bytes(self._partial[start:])
 
     @property
     def held(self) -> int:

@@ -58,6 +58,21 @@ class FrameHeader(NamedTuple):
     block_crc: int
     length: int
 
+    def pack(self) -> bytes:
+        """The header as it stands before the block."""
+        fields = _FIELDS.pack(
+            _MAGIC,
+            self.coding,
+            0,
+            self.number,
+            self.raw,
+            self.stored,
+            self.length,
+            self.stripe_crc,
+            self.block_crc,
+        )
+        return fields + _CRC.pack(crc32c(fields))
+
     def frame(self, block: Buffer) -> Frame:
         """The frame of this header and its block, which is not checked."""
         return Frame(
@@ -92,20 +107,22 @@ class Frame:
         """The stripe's row in the table."""
         return Row(self.raw, self.stored, self.coding, self.stripe_crc)
 
-    def header(self) -> bytes:
-        """The packed header, FRAME_HEADER.size bytes."""
-        fields = _FIELDS.pack(
-            _MAGIC,
-            self.coding,
-            0,
+    @property
+    def head(self) -> FrameHeader:
+        """Its header."""
+        return FrameHeader(
             self.number,
             self.raw,
             self.stored,
-            len(self.block),
+            self.coding,
             self.stripe_crc,
             self.block_crc,
+            len(self.block),
         )
-        return fields + _CRC.pack(crc32c(fields))
+
+    def header(self) -> bytes:
+        """The packed header, FRAME_HEADER.size bytes."""
+        return self.head.pack()
 
     def check(self) -> None:
         """Compare the block with its crc. Raises ShardRotten."""

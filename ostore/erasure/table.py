@@ -183,6 +183,11 @@ class TableBuilder:
     def __len__(self) -> int:
         return len(self._rows) // ROW.size
 
+    @property
+    def rows(self) -> bytes:
+        """What was appended, packed."""
+        return bytes(self._rows)
+
     def append(self, raw: int, stored: int, coding: int, crc: int) -> None:
         """Add the next stripe. Raises ValueError for an impossible one."""
         wrong = flaw(raw, stored, coding)

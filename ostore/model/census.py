@@ -61,6 +61,12 @@ class Standing:
         )
 
     @property
+    def absent(self) -> tuple[int, ...]:
+        """Indices without a node of their own: that nobody holds, or one with others."""
+        spread = self.spread
+        return tuple(i for i in range(self.layout.shards) if i not in spread)
+
+    @property
     def nodes(self) -> frozenset[str]:
         """Every node that holds some shard of this layout."""
         return frozenset(node for nodes in self.places.values() for node in nodes)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from calendar import timegm
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal
 
 import attrs
 
+from ostore.model.encodings import IDENTITY, OFFERED
 from ostore.model.errors import AlreadyExists, ConditionFailed, Malformed
 
-ENCODINGS = ("gzip", "zstd")
-"""Content codings a body may be given in; its tag is then `<hash>-<coding>`."""
+EVERY = (IDENTITY, *OFFERED)
+"""All that a body may be given in; in a coding its tag is `<hash>-<coding>`."""
 
 _TAG = r'(?:W/)?"[^\x00-\x20\x22\x7f]*"'
 _ONE_TAG = re.compile(_TAG)
@@ -61,35 +63,52 @@ class EntityTags:
 
 @attrs.frozen
 class WriteCondition:
-    """What must hold of the newest version in the moment of a write."""
+    """What must hold of the newest version in the moment of a write.
+
+    `if_unmodified_since` is in seconds since 1970; If-Match stands before it.
+    """
 
     if_match: EntityTags | None = None
     if_none_match: EntityTags | None = None
     create_only: bool = False
+    if_unmodified_since: int | None = None
 
     @classmethod
     def parse(
         cls,
         if_match: str | None,
         if_none_match: str | None,
+        if_unmodified_since: str | None = None,
         *,
         create_only: bool = False,
     ) -> WriteCondition:
-        """Read the header values, None where there is no header. Raises Malformed."""
-        return cls(_tags(if_match), _tags(if_none_match), create_only)
+        """Read the header values, None where there is no header.
 
-    def check(self, current_etag: str | None) -> None:
+        An invalid date is as good as none. Raises Malformed for invalid tags.
+        """
+        return cls(
+            _tags(if_match),
+            _tags(if_none_match),
+            create_only,
+            parse_http_date(if_unmodified_since),
+        )
+
+    def check(self, current_etag: str | None, modified: float | None = None) -> None:
         """Raise AlreadyExists or ConditionFailed unless the condition holds.
 
-        `current_etag` is the newest version's content hash; None when there is no
-        object or its newest version is a delete marker. The tag of an encoded body
-        names the same version as the plain one.
+        `current_etag` is the newest version's content hash, `modified` its time in
+        seconds (without it no date counts); no tag when there is no object or its newest
+        version is a delete marker. The tag of an encoded body names the same version
+        as the plain one.
         """
         if self.create_only and current_etag is not None:
             raise AlreadyExists("the object exists already, and stays as it was")
         names = [] if current_etag is None else _names(current_etag)
         if self.if_match and not any(map(self.if_match.match_strongly, names)):
             raise ConditionFailed("If-Match does not hold for the newest version")
+        limit = None if self.if_match else self.if_unmodified_since
+        if names and limit is not None and int(modified or 0) > limit:
+            raise ConditionFailed("the newest version is newer than that")
         if self.if_none_match and any(map(self.if_none_match.match_weakly, names)):
             raise ConditionFailed("If-None-Match does not hold for the newest version")
 
@@ -132,14 +151,24 @@ class ReadConditions:
             None if if_range is None else _if_range(if_range.strip(" \t")),
         )
 
-    def decide(self, etag: str, modified: float) -> Verdict:
+    def decide(
+        self,
+        etag: str,
+        modified: float,
+        codings: Sequence[str] = EVERY,
+        *,
+        part: bool = False,
+    ) -> Verdict:
         """What becomes of the request, in the order of RFC 9110 section 13.2.2.
 
-        `etag` is the plain body's tag, `modified` its time in seconds. The tag of an
-        encoded body names the same version.
+        `etag` is the plain body's tag, `modified` its time in seconds. For If-Match the
+        tag of an encoded body names the same version, unless a `part` is asked for:
+        that is one of the plain body. For If-None-Match the tags are those of the body
+        in the `codings` that the client takes: a cache must not be told to use another.
         """
-        seconds, names = int(modified), _names(etag)
+        seconds = int(modified)
         if self.if_match is not None:
+            names = [etag] if part else _names(etag)
             if not any(map(self.if_match.match_strongly, names)):
                 return "failed"
         elif (
@@ -147,11 +176,29 @@ class ReadConditions:
         ):
             return "failed"
         if self.if_none_match is not None:
-            if any(map(self.if_none_match.match_weakly, names)):
+            if self.held(etag, codings) is not None:
                 return "not-modified"
         elif self.if_modified_since is not None and seconds <= self.if_modified_since:
             return "not-modified"
         return "ok"
+
+    def held(self, etag: str, codings: Sequence[str] = EVERY) -> str | None:
+        """The tag by which If-None-Match says that the client has the body already.
+
+        Of several that one which stands first among the `codings`; so for `*`.
+        """
+        asked = self.if_none_match
+        if asked is None:
+            return None
+        names = [
+            etag if coding == IDENTITY else f"{etag}-{coding}" for coding in codings
+        ]
+        return next(filter(asked.match_weakly, names), None)
+
+    @property
+    def range_by_date(self) -> bool:
+        """Whether If-Range has a date: it proves nothing where two share a second."""
+        return type(self.if_range) is int
 
     def range_allowed(self, etag: str, modified: float) -> bool:
         """Whether If-Range lets a Range header count; `etag` is the plain body's."""
@@ -206,7 +253,7 @@ def _tags(text: str | None) -> EntityTags | None:
 
 
 def _names(etag: str) -> list[str]:
-    return [etag, *(f"{etag}-{coding}" for coding in ENCODINGS)]
+    return [etag, *(f"{etag}-{coding}" for coding in OFFERED)]
 
 
 def _if_range(text: str) -> str | int | Literal[False]:

@@ -27,6 +27,7 @@ _INNER_LIST = rf'\((?:{_STRING}|[^()"])*\)'
 _MEMBER = re.compile(
     rf"(?P<key>{_KEY})(?:=(?P<value>{_BARE}|{_INNER_LIST}))?{_PARAMETERS}"
 )
+_PREFERENCE = re.compile(r"[0-9]|10")
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
@@ -77,6 +78,19 @@ def parse_digest_headers(
     return promised.pop() if promised else None
 
 
+def wanted(header: str | None) -> bool | None:
+    """Whether Want-Repr-Digest (RFC 9530, 4) asks for a SHA-256; None: it says nothing.
+
+    What breaks the syntax says nothing.
+    """
+    try:
+        found = dict(_members(header or "", Malformed("")))
+    except Malformed:
+        return None
+    value = found.get("sha-256", "")
+    return None if _PREFERENCE.fullmatch(value) is None else value != "0"
+
+
 def digest_header(hash: str) -> str:
     """The value of `Digest` (RFC 3230)."""
     return f"SHA-256={hex_to_base64(hash)}"
@@ -117,18 +131,23 @@ def _dictionary_values(header: str, lines: Sequence[str]) -> Iterator[str]:
         return
     text = ", ".join(lines).strip(" ")
     wrong = Malformed(f"{header} must read 'sha-256=:<base64 of 32 bytes>:'")
-    at = 0
-    while True:
-        member = _MEMBER.match(text, at)
-        if member is None:
-            raise wrong
-        if member["key"] == "sha-256":
-            value = member["value"] or ""
+    for key, value in _members(text, wrong):
+        if key == "sha-256":
             framed = len(value) > 2 and value[0] == value[-1] == ":"
             found = _from_base64(value[1:-1]) if framed else None
             if found is None:
                 raise wrong
             yield found
+
+
+def _members(text: str, wrong: Malformed) -> Iterator[tuple[str, str]]:
+    """Keys and values of a dictionary (RFC 8941, 3.2); raises `wrong`."""
+    at = 0
+    while True:
+        member = _MEMBER.match(text, at)
+        if member is None:
+            raise wrong
+        yield member["key"], member["value"] or ""
         if member.end() == len(text):
             return
         comma = _COMMA.match(text, member.end())

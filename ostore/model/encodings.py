@@ -24,13 +24,19 @@ _COMPRESSED = re.compile(
 
 
 def choose(header: str | None, offered: tuple[str, ...] = OFFERED) -> str | None:
-    """The coding for a client that sent this Accept-Encoding; None: none will do.
+    """The coding for a client that sent this Accept-Encoding; None: none will do."""
+    return next(iter(taken(header, offered)), None)
+
+
+def taken(header: str | None, offered: tuple[str, ...] = OFFERED) -> tuple[str, ...]:
+    """What a client that sent this Accept-Encoding takes, the best first.
 
     The greatest quality wins; among equals the one offered first, and a coding before
-    identity. What breaks the syntax is passed over, as if it were not there.
+    identity. What breaks the syntax is passed over, as if it were not there. Without
+    the header everything is taken, and identity is the best.
     """
     if header is None:
-        return IDENTITY
+        return (IDENTITY, *offered)
     asked: dict[str, float] = {}
     for part in header.split(","):
         match = _ELEMENT.fullmatch(part.strip(" \t"))
@@ -42,8 +48,8 @@ def choose(header: str | None, offered: tuple[str, ...] = OFFERED) -> str | None
     qualities = {coding: asked.get(coding, others) for coding in offered}
     # Identity is refused by name or by `*;q=0` alone; otherwise it is the last resort.
     qualities[IDENTITY] = asked.get(IDENTITY, asked.get("*", 0.001) or 0.0)
-    best = max(qualities, key=qualities.__getitem__)
-    return best if qualities[best] > 0 else None
+    best = sorted(qualities, key=qualities.__getitem__, reverse=True)
+    return tuple(coding for coding in best if qualities[coding] > 0)
 
 
 def worth_coding(headers: Mapping[str, str], size: int) -> bool:

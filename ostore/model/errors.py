@@ -2,7 +2,8 @@
 
     OstoreError
     ├── Malformed            the request itself is wrong: says what, and what is allowed
-    │   └── DigestMismatch   the body is not what its digest promised
+    │   ├── DigestMismatch   the body is not what its digest promised
+    │   └── HeadersTooLarge  more kept headers than a version may have
     ├── NotFound             no such object, version, content or node
     │   └── Deleted          the newest version is a delete marker
     ├── Refused              the state of the store forbids it
@@ -39,6 +40,10 @@ class Malformed(OstoreError):
 
 class DigestMismatch(Malformed):
     """The body's SHA-256 differs from the one that was promised."""
+
+
+class HeadersTooLarge(Malformed):
+    """The headers to be kept with a version are too large together."""
 
 
 class NotFound(OstoreError):

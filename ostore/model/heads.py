@@ -104,7 +104,7 @@ def append(head: Head, new: NewVersion, now: int) -> tuple[Head, Version]:
     etag = None if below is None or below.deleted else below.hash
     if new.deleted and etag is None:
         raise NotFound("there is nothing to delete")
-    new.condition.check(etag)
+    new.condition.check(etag, None if below is None else below.created / 1000)
     made = Version(
         name=new.name,
         number=head.high + 1,

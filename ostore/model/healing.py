@@ -37,17 +37,20 @@ def plan(
     `spots` are indices whose node is known to be up without them; `ranked` are nodes
     that may take shards, best first, so that racing repairers choose the same;
     `nodes_away` says that a node left too recently to be given up. Nothing is decided
-    while any node is unsure or silent: what it holds is not missing.
+    while any node is unsure or silent: what it holds is not missing. A node that holds
+    none of the content is best; else one may take a shard whose own stand elsewhere too,
+    or a content with such doubles could never be whole on as many nodes as it has shards.
     """
     if not census.certain:
         return Plan({}, () if standing is None else standing.missing)
     if standing is None or not standing.readable:
         return Plan({}, hopeless=True)
-    spread = standing.spread
-    absent = [i for i in range(standing.layout.shards) if i not in spread]
+    absent = standing.absent
     if not absent:
         return Plan({}, whole=True)
+    relied_on = set(standing.spread.values())
     free = [node for node in ranked if node not in standing.nodes]
+    free += [n for n in ranked if n in standing.nodes and n not in relied_on]
     targets: dict[int, str] = {}
     later: list[int] = []
     for index in absent:

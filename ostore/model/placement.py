@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import attrs
@@ -57,6 +57,25 @@ def candidates(members: Members, now: float) -> list[Candidate]:
     return found
 
 
+def takers(quorum: int, known: Sequence[Candidate]) -> list[Candidate]:
+    """Those that may take shards: suspects only when there is no quorum without them.
+
+    Raises TooFewNodes, or NoSpace when there are enough nodes but too many are full.
+    """
+    able = [each for each in known if each.writable]
+    found = [each for each in able if not each.suspect]
+    if len(found) < quorum:
+        found = able
+    if len(found) < quorum:
+        full = sum(each.state == "full" for each in known)
+        if full and len(found) + full >= quorum:
+            raise NoSpace("too many nodes are full to take this content")
+        raise TooFewNodes(
+            f"{quorum} nodes are needed for a write, {len(found)} can take shards"
+        )
+    return found
+
+
 def place(
     key: str,
     shards: int,
@@ -71,18 +90,8 @@ def place(
     TooFewNodes, or NoSpace when there are enough nodes but too many are full.
     """
     known = [each for each in candidates if each.id not in exclude]
-    able = [each for each in known if each.writable]
-    takers = [each for each in able if not each.suspect]
-    if len(takers) < quorum:
-        takers = able
-    if len(takers) < quorum:
-        full = sum(each.state == "full" for each in known)
-        if full and len(takers) + full >= quorum:
-            raise NoSpace("too many nodes are full to take this content")
-        raise TooFewNodes(
-            f"{quorum} nodes are needed for a write, {len(takers)} can take shards"
-        )
-    best = sorted(takers, key=lambda each: (each.suspect, -_score(key, each), each.id))
+    found = takers(quorum, known)
+    best = sorted(found, key=lambda each: (each.suspect, -_score(key, each), each.id))
     # A node's turn is how many of its own zone are better: all firsts go before
     # any second, which fills the zones evenly.
     seen: Counter[str] = Counter()

@@ -12,6 +12,8 @@ MAX_RANGES = 64
 """A header that asks for more ranges is ignored."""
 PART = 128
 """About what the head of a part of multipart/byteranges takes, in bytes."""
+GAP = 1 << 20
+"""Bytes that are rather read than skipped: a stripe holds so many."""
 
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 _BEYOND = 1 << 63
@@ -101,6 +103,17 @@ def merged(spans: list[Span]) -> list[Span]:
         else:
             apart.append(span)
     return spans if len(apart) == len(spans) else apart
+
+
+def runs(spans: list[Span]) -> list[list[Span]]:
+    """The same in their order, neighbours together: ascending, less than GAP apart."""
+    found = [spans[:1]]
+    for span in spans[1:]:
+        if 0 <= span.start - found[-1][-1].stop < GAP:
+            found[-1].append(span)
+        else:
+            found.append([span])
+    return found
 
 
 def _number(digits: str) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import attrs
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostore.model.errors import OstoreError
 
@@ -70,6 +72,17 @@ class Signed:
         return hmac.digest(secret, text, "sha256").hex()
 
 
+def conversation_key(secret: bytes, authorization: str, salt: bytes) -> bytes:
+    """The key of one conversation, 32 bytes, by HKDF-SHA256 (RFC 5869).
+
+    Both ends have their share of chance in it: the caller by the `authorization` of the
+    request that began it, the node by the `salt` in its answer.
+    """
+    return HKDF(
+        SHA256(), 32, salt + authorization.encode("ascii"), b"ostore frames 1"
+    ).derive(secret)
+
+
 class Caller:
     """Signs requests with the first secret; one for each service that asks others.
 
@@ -113,6 +126,10 @@ class Caller:
             "X-Ostore-Nonce": nonce,
         }
 
+    def conversation_key(self, authorization: str, salt: bytes) -> bytes:
+        """The key of what a request of ours, with that `authorization`, began."""
+        return conversation_key(self._secret, authorization, salt)
+
     def time_of(self, peer: str) -> float:
         """Unix seconds by the peer's clock, as far as it is known."""
         return self._wall() + self._offsets.get(peer, 0.0)
@@ -124,6 +141,19 @@ class Caller:
     def keep(self, peers: Collection[str]) -> None:
         """Forget the clocks of all others."""
         self._offsets = {p: self._offsets[p] for p in self._offsets.keys() & peers}
+
+
+@attrs.frozen
+class Proven:
+    """A request whose signature fits."""
+
+    caller: str
+    authorization: str
+    _secret: bytes = attrs.field(repr=False)
+
+    def conversation_key(self, salt: bytes) -> bytes:
+        """The key of what this request begins."""
+        return conversation_key(self._secret, self.authorization, salt)
 
 
 class Nonces:
@@ -151,17 +181,24 @@ class Nonces:
         return True
 
 
+class AnyHost:
+    """The names of a service that cannot know all of its own."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 class Guard:
     """Checks the signatures of the requests to one service.
 
-    `hosts` gives the names under which the service is reached. Dates before the
+    `hosts` gives the names under which the service is reached (see AnyHost). Dates before the
     second of its own start are refused: a restart forgets the nonces before it.
     """
 
     def __init__(
         self,
         secrets: Sequence[bytes],
-        hosts: Callable[[], Collection[str]],
+        hosts: Callable[[], Container[str]],
         wall: Callable[[], float],
         nonces: Nonces,
     ) -> None:
@@ -174,8 +211,8 @@ class Guard:
 
     def check(
         self, method: str, target: str, header: Callable[[str], str | None]
-    ) -> str:
-        """The caller of a request. Raises Unsigned, WrongTime; says no more than that."""
+    ) -> Proven:
+        """Who asks. Raises Unsigned, WrongTime; says no more than that."""
         try:
             return self._check(method, target, header)
         except Unsigned:
@@ -184,7 +221,7 @@ class Guard:
 
     def _check(
         self, method: str, target: str, header: Callable[[str], str | None]
-    ) -> str:
+    ) -> Proven:
         match = _AUTHORIZATION.fullmatch(header("Authorization") or "")
         date, nonce = header("X-Ostore-Date") or "", header("X-Ostore-Nonce") or ""
         if match is None or not _DATE.fullmatch(date) or not _NONCE.fullmatch(nonce):
@@ -204,4 +241,5 @@ class Guard:
             raise WrongTime("the date of the request is not of now")
         if not self._nonces.take(nonce, int(date), now):
             raise Unsigned("the request was seen before")
-        return match[1]
+        secret = self._secrets[fits.index(True)]
+        return Proven(match[1], match[0], secret)

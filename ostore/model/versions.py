@@ -11,10 +11,23 @@ import attrs
 
 from ostore.model.conditions import WriteCondition
 from ostore.model.digest import hex_to_base64
+from ostore.model.errors import HeadersTooLarge
 from ostore.model.layouts import Layout
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 META_PREFIX = "x-ostore-meta-"
+MAX_KEPT = 8192
+"""Bytes of all kept names and values of one version."""
+
+
+def bounded(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The kept headers as they are. Raises HeadersTooLarge above MAX_KEPT."""
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_KEPT:
+        raise HeadersTooLarge(
+            "Content-Type, Content-Encoding, Content-Disposition, Content-Language, "
+            f"Cache-Control and X-Ostore-Meta-* may take {MAX_KEPT} bytes in all"
+        )
+    return headers
 
 
 def as_text(value: str) -> str:

@@ -13,6 +13,8 @@ FLUSH = 65536
 ROTATE, KEEP = 64 << 20, 5
 """Bytes of one file, and how many older ones stay."""
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 class AccessLog:
     """Collects lines and writes them when told or when there are many.
@@ -32,7 +34,7 @@ class AccessLog:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Take one request's entry."""
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=True)
+        line = _ENCODER.encode(entry)
         self._lines.append(line)
         self._held += len(line) + 1
         if self._held >= FLUSH:

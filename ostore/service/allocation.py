@@ -1,8 +1,9 @@
-"""Gives memory of large buffers back to the system, without paying for it each time."""
+"""How this process has its memory managed: what is given back, what is not looked at."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 # mallopt(3); other C libraries than glibc lack it or ignore it.
 _TOP_PAD, _MMAP_THRESHOLD = -2, -3
@@ -23,3 +24,13 @@ def give_back_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, LARGE)
         mallopt(_TOP_PAD, PAD)
+
+
+def settle() -> None:
+    """Keep the collector from what is here by now; for a service that has started.
+
+    It is nearly all there will be for as long as the process lives, and is walked
+    through otherwise each time that cycles are looked for.
+    """
+    gc.collect()
+    gc.freeze()

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ostore.backends.metadata.elastic import make_store
-from ostore.backends.nodes.client import HttpNodes
+from ostore.backends.nodes.framed import FramedNodes
 from ostore.backends.nodes.pool import Pool
 from ostore.engine.joining import Joining
 from ostore.interfaces import IMetadataStore
 from ostore.model.errors import Malformed
 from ostore.model.nodes import Members
 from ostore.model.signing import Caller
+from ostore.model.tokens import Tokens
 from ostore.service.assembly import Engine, assemble
 from ostore.service.cluster import Member
 from ostore.service.facing import (
     coding_workers,
+    make_api,
     open_sqlite,
     serve_api,
+    start_maintenance,
     start_repairs,
 )
 from ostore.service.failing import StartError
 from ostore.service.options import ApiOptions, RoleOptions
+from ostore.service.process import Process
 from ostore.service.secret import read
 from ostore.service.serving import say
+from ostore.service.workers.supervisor import Supervisor
+from ostore.web.api.root import Api
 
 LOOK = 1.0
 """Seconds between two looks at which nodes belong to the cluster, at most."""
@@ -45,6 +52,17 @@ class ApiService(Member):
     """
 
     role = "ostore-api"
+    listening: int | None = None
+    """The descriptor of a socket that listens already."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.api: Api | None = None
+        """The face, from when it is there."""
+
+    async def page(self, own: bytes) -> bytes:
+        """What /metrics shows, made of what this process counts."""
+        return own
 
     async def rise(self) -> None:
         """Connect everything; nothing here waits for a server to be there."""
@@ -75,8 +93,12 @@ class ApiService(Member):
             self.clock,
             self.entropy,
             workers,
+            tell=nodes.adopt,
+            drain=nodes.drain,
             belongs=joining.belongs,
+            near=nodes.near,
             brakes=brakes,
+            tokens=Tokens(self.keys),
         )
         await engine.cluster.start()
         self.undo(engine.cluster.stop)
@@ -89,15 +111,21 @@ class ApiService(Member):
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
         if settings.repair:
             await start_repairs(self, engine)
-        serving = serve_api(self, engine, workers)
+        foreground = start_maintenance(self, engine, metadata)
+        self.api = make_api(self, engine, workers, foreground, self.page, nodes.figures)
+        serving = serve_api(self, self.api, self.listening)
         await self._until_ready(engine)
         self.ready = True
-        say(f"{self.role} ready on {serving.url}")
+        self.announce(serving.url)
+
+    def announce(self, url: str) -> None:
+        """Say that it is ready."""
+        say(f"{self.role} ready on {url}")
 
     def _members(self) -> Members:
         return self._engine.cluster.members
 
-    def _nodes(self) -> HttpNodes:
+    def _nodes(self) -> FramedNodes:
         def endpoint(host: str, port: int, secure: bool) -> IStreamClientEndpoint:
             way: IStreamClientEndpoint = HostnameEndpoint(self.reactor, host, port)
             if secure:
@@ -107,7 +135,7 @@ class ApiService(Member):
         name = f"{socket.gethostname()[:64]}-{self.entropy(4).hex()}"
         caller = Caller(name, self.keys[0], self.clock.wall, self.entropy)
         pool = Pool(endpoint, self.clock)
-        nodes = HttpNodes(self._members, caller, pool, self.clock, self.entropy)
+        nodes = FramedNodes(self._members, caller, pool, self.clock, self.entropy)
         self.undo(nodes.stop)
         return nodes
 
@@ -167,9 +195,10 @@ class ApiService(Member):
             await self.clock.sleep(READY)
 
 
-def makeService(options: RoleOptions) -> ApiService:
+def makeService(options: RoleOptions) -> Process:
     """The service that the options describe. Raises StartError."""
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd till now
 
     settings = options.settings
-    return ApiService(settings, read(settings.cluster_secret_file), reactor)
+    kind = ApiService if settings.workers == 1 else Supervisor
+    return kind(settings, read(settings.cluster_secret_file), reactor)

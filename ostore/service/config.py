@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ostore.cli.settings import VARIABLES as OF_THE_COMMAND
 from ostore.service.failing import StartError
 from ostore.service.fitting import complete
 from ostore.service.refusal import Given, refusal
@@ -63,7 +64,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
     for name, value in environ.items():
         if name in known:
             found[known[name]] = Given(value, f"environment {name}")
-        elif name.startswith(PREFIX):
+        elif name.startswith(PREFIX) and name not in OF_THE_COMMAND:
             raise _unknown(name, value, "environment", sorted(known))
     return found
 

@@ -86,6 +86,7 @@ class Data(Member):
             self.clock,
             self.entropy,
             durable=settings.durable,
+            pack_limit=settings.pack_limit,
         )
         try:
             await shards.start()
@@ -100,6 +101,7 @@ class Data(Member):
             shards,
             guard,
             self.clock,
+            self.entropy,
             log_line,
             reasons=lambda: [] if bus.up else [f"bus: {bus.trouble}"],
         )

@@ -47,6 +47,12 @@ def complete(role: str, values: dict[str, Any], found: Mapping[str, Given]) -> S
 
 
 def _complete_engine(values: dict[str, Any], found: Mapping[str, Given]) -> None:
+    if values.get("workers", 1) > 1 and values.get("metadata") is not None:
+        raise refusal(
+            "workers",
+            found.get("workers"),
+            "1 with metadata in SQLite: one api process",
+        )
     data, parity = values["data_shards"], values["parity_shards"]
     if data + parity > MAX_SHARDS:
         key = "parity-shards" if "parity-shards" in found else "data-shards"

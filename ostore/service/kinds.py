@@ -292,7 +292,9 @@ class Size:
 
 
 def size(text: str) -> int:
-    """Bytes of a size such as `512B`, `64KiB`, `10MiB` or `2GiB`."""
+    """Bytes of a size such as `512B`, `64KiB`, `10MiB`, `2GiB`, or `0`."""
+    if text == "0":
+        return 0
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError

@@ -17,6 +17,8 @@ from ostore.streaming.schedule import Repeated
 
 WATCH = 0.5
 """Seconds between two looks at the storage root."""
+SWEEP = 60.0
+"""Seconds between two looks for uploads that have expired."""
 
 
 class DataMember:
@@ -55,6 +57,7 @@ class DataMember:
             partial(repeated, heartbeat),
         )
         self._watch = repeated(WATCH, self._look)
+        self._sweep = repeated(SWEEP, node.store.sweep)
 
     async def claim(self) -> None:
         """Wait for the bus, and see that nobody else is this node. Raises Refused."""
@@ -64,10 +67,12 @@ class DataMember:
         """Heartbeats and answers begin; the bus is started by who owns it."""
         await self._announcer.start()
         self._watch.start()
+        self._sweep.start()
 
     async def stop(self) -> None:
         """Fall silent."""
         await self._watch.stop()
+        await self._sweep.stop()
         await self._announcer.stop()
 
     async def _look(self) -> None:

@@ -42,6 +42,8 @@ class Process(Service):
         self.entropy = Entropy()
         self.signer = Signer(keys)
         self.certificates = Certificates(settings)
+        self.risen: Callable[[], None] = lambda: None
+        """Called when everything has started; set by who has the process for it alone."""
         self._log = Logger()
         self._undo: list[Callable[[], Any]] = []
         self._starting: Deferred[None] | None = None
@@ -98,6 +100,7 @@ class Process(Service):
     async def _start(self) -> None:
         try:
             await self.rise()
+            self.risen()
         except CancelledError:
             return
         except (OstoreError, StartError, OSError) as error:

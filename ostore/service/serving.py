@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ostore.service.failing import StartError
 from ostore.service.falling import GRACE, LEAST
@@ -36,8 +38,9 @@ class Serving:
         entropy: Callable[[int], bytes],
         settings: Settings,
         tls: Any = None,
+        listening: int | None = None,
     ) -> None:
-        """Begins to listen. Raises StartError."""
+        """Begins to listen, or goes on from a descriptor that is. Raises StartError."""
         self._site = StreamingSite(
             handle,
             clock,
@@ -49,24 +52,17 @@ class Serving:
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
         )
-        try:
-            if tls is None:
-                port = reactor.listenTCP(
-                    address.port, self._site, BACKLOG, interface=address.host
-                )
-            else:
-                port = reactor.listenSSL(
-                    address.port, self._site, tls, BACKLOG, interface=address.host
-                )
-        except CannotListenError as error:
-            raise StartError(
-                f"listen {address} cannot be used ({error.socketError.strerror}): "
-                "allowed is a free address of this machine"
-            ) from error
-        self.port: IListeningPort = port
-        host = port.getHost()
+        factory: Any = self._site
+        if tls is not None:
+            factory = TLSMemoryBIOFactory(tls, False, factory)
+        with bind(address) if listening is None else _given(listening) as made:
+            port: IListeningPort = reactor.adoptStreamPort(
+                made.fileno(), made.family, factory
+            )
+        self.port = port
+        host: Any = port.getHost()
         self.address = Address(host.host, host.port)
-        self.url = f"{'http' if tls is None else 'https'}://{self.address}"
+        self.url = url_of(self.address, secure=tls is not None)
 
     async def stop(self) -> None:
         """Accept no more, finish what is under way."""
@@ -74,6 +70,34 @@ class Serving:
         if (closing := self.port.stopListening()) is not None:
             await closing
         await self._site.drain(REQUESTS)
+
+
+def bind(address: Address) -> socket.socket:
+    """A socket that listens there. Raises StartError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address.host, address.port))
+        made.listen(BACKLOG)
+        made.setblocking(False)
+    except OSError as error:
+        made.close()
+        raise StartError(
+            f"listen {address} cannot be used ({error.strerror}): "
+            "allowed is a free address of this machine"
+        ) from error
+    return made
+
+
+def url_of(address: Address, *, secure: bool) -> str:
+    """Where clients reach what listens there."""
+    return f"{'https' if secure else 'http'}://{address}"
+
+
+def _given(descriptor: int) -> socket.socket:
+    """A socket that another process has made; the descriptor stays open."""
+    return socket.socket(fileno=os.dup(descriptor))
 
 
 def say(line: str) -> None:

@@ -175,11 +175,53 @@ SETTINGS = (
         "how long the nodes have to say what they hold",
     ),
     Setting(
+        "upload-expiry",
+        ENGINE,
+        kinds.Duration("1min", "365d"),
+        "24h",
+        "a resumable upload is removed when its last part is so old",
+    ),
+    Setting(
+        "instant-upload",
+        ENGINE,
+        kinds.Switch(),
+        "on",
+        "off: a resumable upload is sent also when its content is known",
+    ),
+    Setting(
         "orphan-grace",
         ENGINE,
         kinds.Duration("1s", "365d"),
         "1h",
         "shards that no version names are left alone so long",
+    ),
+    Setting(
+        "keep-versions",
+        ENGINE,
+        kinds.Count(0, 1_000_000),
+        "5",
+        "so many versions of a name are kept, markers counted; 0 keeps all",
+    ),
+    Setting(
+        "garbage-expiry",
+        ENGINE,
+        kinds.Duration("1s", "365d"),
+        "7d",
+        "what was moved to garbage is removed for good after this time",
+    ),
+    Setting(
+        "maintenance-interval",
+        ENGINE,
+        kinds.Duration("1s", "365d"),
+        "1h",
+        "how often old versions, orphans and garbage are looked for",
+    ),
+    Setting(
+        "scrub-period",
+        ENGINE,
+        kinds.Duration("1s", "3650d"),
+        "30d",
+        "every shard is read and checked once in this time",
     ),
     Setting(
         "rebuild-delay",
@@ -193,7 +235,7 @@ SETTINGS = (
         ENGINE,
         kinds.Switch(),
         "on",
-        "off: nothing is repaired by itself",
+        "off: nothing is repaired, moved or removed by itself",
     ),
     Setting(
         "metadata",
@@ -208,6 +250,13 @@ SETTINGS = (
         kinds.Metadata(("elastic",)),
         "elastic",
         "where versions are kept; sqlite:PATH is for one api service alone",
+    ),
+    Setting(
+        "workers",
+        API,
+        kinds.Count(1, 64),
+        "1",
+        "processes that share the port; each has its own limits of connections",
     ),
     Setting(
         "compression",
@@ -236,6 +285,13 @@ SETTINGS = (
         kinds.Choice(("strict", "relaxed")),
         "strict",
         "relaxed: no fsync before a write is acknowledged",
+    ),
+    Setting(
+        "pack-limit",
+        STANDALONE | DATA,
+        kinds.Size("0", "1MiB"),
+        "1MiB",
+        "contents up to this size are packed into segments; 0: each shard is a file",
     ),
     Setting(
         "max-head",
@@ -355,6 +411,7 @@ class Settings:
     advertise: tuple[str, ...] = ()
     zone: tuple[str, ...] = ()
     nodes: int = 0
+    pack_limit: int = 0
     # api and standalone
     data_shards: int = 0
     parity_shards: int = 0
@@ -362,7 +419,13 @@ class Settings:
     laggard: float = 0.0
     node_timeout: float = 0.0
     locate_timeout: float = 0.0
+    upload_expiry: float = 0.0
+    instant_upload: bool = True
     orphan_grace: float = 0.0
+    keep_versions: int = 0
+    garbage_expiry: float = 0.0
+    maintenance_interval: float = 0.0
+    scrub_period: float = 0.0
     rebuild_delay: float = 0.0
     repair: bool = True
     metadata: str | None = None
@@ -371,6 +434,7 @@ class Settings:
     require_digest: bool = False
     min_progress: int = 1
     max_connections_per_address: int | None = None
+    workers: int = 1
     # the cluster's
     rabbitmq_server: tuple[str, ...] = attrs.field(default=(), repr=False)
     es_server: tuple[str, ...] = attrs.field(default=(), repr=False)

@@ -17,12 +17,15 @@ from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
 from ostore.model.errors import OstoreError, Refused
 from ostore.model.identity import judge
+from ostore.model.tokens import Tokens
 from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import assemble
 from ostore.service.facing import (
     coding_workers,
+    make_api,
     open_sqlite,
     serve_api,
+    start_maintenance,
     start_repairs,
 )
 from ostore.service.failing import StartError
@@ -62,6 +65,14 @@ class Standalone(Process):
         metadata = await self._metadata(members)
         serving = await self._join(metadata, members)
         ours, workers = bus.member(), coding_workers(self)
+        by_id = {member.node.node_id: member.node for member in serving}
+
+        async def tell(node: str, facts: ClusterFacts) -> None:
+            await by_id[node].adopt(facts.id, facts.epoch)
+
+        async def drain(node: str, on: bool) -> None:
+            await by_id[node].drain(on=on)
+
         engine = assemble(
             self.settings,
             ours,
@@ -71,9 +82,13 @@ class Standalone(Process):
             self.clock,
             self.entropy,
             workers,
+            tell=tell,
+            drain=drain,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),
+            tokens=Tokens(self.keys),
+            adopted=self._brakes.clear,
         )
         await ours.start()
         self.undo(ours.stop)
@@ -89,7 +104,8 @@ class Standalone(Process):
         self.undo(engine.putting.stop)
         if self.settings.repair:
             await start_repairs(self, engine)
-        site = serve_api(self, engine, workers)
+        foreground = start_maintenance(self, engine, metadata)
+        site = serve_api(self, make_api(self, engine, workers, foreground))
         self.port = site.port
         say(f"{self.role} ready on {site.url}")
 
@@ -121,6 +137,7 @@ class Standalone(Process):
                 self.clock,
                 self.entropy,
                 durable=self.settings.durable,
+                pack_limit=self.settings.pack_limit,
             )
             try:
                 await node.start()
@@ -131,7 +148,7 @@ class Standalone(Process):
                 self._faults.append(f"{place} is left out: the log says why")
                 continue
             self.undo(node.stop)
-            nodes.add(node.node_id, node.store, place)
+            nodes.add(node.node_id, node.store, place, node.store.uploads)
             member = DataMember(
                 node,
                 bus.member(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import sys
 import termios
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -33,6 +33,28 @@ def unsent(transport: Any) -> int:
     except OSError:
         return queued
     return queued + int.from_bytes(left, sys.byteorder)
+
+
+class Successor(Protocol):
+    """What a connection speaks once it speaks HTTP no longer (RFC 9110, 7.8).
+
+    Made by whoever answers 101; ends with the connection, which stays the channel's:
+    `send`, `abort`, its pauses while the peer takes nothing, and its site's limits.
+    """
+
+    @property
+    def owes(self) -> bool:
+        """Whether the peer has to send something, or to go."""
+        ...
+
+    def took(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def leave(self) -> None:
+        """The service would be rid of the connection: see to its end."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
 
 
 class StreamingChannel(HTTPChannel):
@@ -66,6 +88,7 @@ class StreamingChannel(HTTPChannel):
         self._heads = 0
         self._ends = 0
         self._slow_head: tuple[int, float] | None = None
+        self._successor: Successor | None = None
 
     # -- Twisted's hooks
 
@@ -86,7 +109,17 @@ class StreamingChannel(HTTPChannel):
             if self._lingered > self.site.linger_bytes:
                 self.abort()
                 return
+        if self._successor is not None:
+            self._successor.took(data)
+            return
         super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
+
+    def rawDataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's hook
+        """A part of a body, or what comes too early; nothing may precede a 101."""
+        if self._successor is not None:
+            self.abort()
+            return
+        super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's hook
         """A line beyond Twisted's limit is refused like all that does not parse."""
@@ -158,6 +191,8 @@ class StreamingChannel(HTTPChannel):
             self._linger_end.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
         self.site.closed(self)
+        if self._successor is not None:
+            self._successor.lost()
 
     # -- for the request and its body
 
@@ -177,6 +212,14 @@ class StreamingChannel(HTTPChannel):
         """Write a part of an answer."""
         self._written += sum(map(len, pieces))
         self.transport.writeSequence(pieces)
+
+    def switch(self, successor: Successor) -> None:
+        """Speak HTTP no longer: the 101 is out. What came before it ends it all."""
+        self.requests.clear()
+        self._handlingRequest = False
+        self._successor = successor
+        if self._dataBuffer:
+            self.abort()
 
     def pause_body(self) -> None:
         """Stop reading: the body's reader is behind."""
@@ -217,7 +260,10 @@ class StreamingChannel(HTTPChannel):
         return not self.requests and not self._buffer
 
     def close(self) -> None:
-        """Close once everything written is out."""
+        """Close once everything written is out; a successor sees to that itself."""
+        if self._successor is not None:
+            self._successor.leave()
+            return
         self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
 
     def examine(self, now: float) -> None:
@@ -243,6 +289,8 @@ class StreamingChannel(HTTPChannel):
                 self.close()
 
     def _owes(self) -> bool:
+        if self._successor is not None:
+            return self._successor.owes
         if not self.requests or self.transport.disconnecting:
             return True
         request = self.requests[0]

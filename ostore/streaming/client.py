@@ -31,6 +31,9 @@ Few, for many slow readers may hold an answer each; the kernel's buffers read ah
 MAX_HEAD = 32 * 1024
 """Bytes of an answer's head, interim answers before it included."""
 
+SWITCHED = 101
+"""The status behind which a connection speaks another protocol (RFC 9110, 15.2.2)."""
+
 Buffer = bytes | bytearray | memoryview
 
 _BEGIN = b"HTTP/1."
@@ -82,6 +85,7 @@ class ClientConnection(Protocol):
         """When it fell idle; the pool's own note."""
         self._clock = clock
         self._gone = gone
+        self._lost: Callable[[], None] | None = None
         self._error: Broken | None = None
         self._waiter: Deferred[None] | None = None
         self._full = False
@@ -160,6 +164,22 @@ class ClientConnection(Protocol):
             self._fail(Silent("the answer came to a halt"))
             raise Silent("the answer came to a halt") from None
 
+    def switch(self, take: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+        """The answer was a 101: from here on bytes go to `take`, which may refuse them.
+
+        Its ValueError cuts the connection. `lost` is called when that is gone, at once
+        if it is. `write` sends.
+        """
+        if self._error is not None:
+            lost()
+            return
+        self._lost, self._take = lost, take
+
+    def write(self, *parts: Buffer) -> None:
+        """Send what belongs to no request, without waiting."""
+        if self._error is None:
+            self.transport.write(b"".join(parts))
+
     def abort(self) -> None:
         """Cut the connection, whatever it is at."""
         self._fail(Broken("the request was given up"))
@@ -187,6 +207,9 @@ class ClientConnection(Protocol):
         self._fail(Broken("the connection was cut"))
         if self._gone is not None:
             self._gone(self)
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost()
 
     def pauseProducing(self) -> None:
         """The transport is full."""
@@ -265,7 +288,7 @@ class ClientConnection(Protocol):
                 return
             head, version = _parse(bytes(self._buffer[:end]))
             del self._buffer[: end + 4]
-            if head.status >= 200:
+            if head.status >= 200 or head.status == SWITCHED:
                 self._begin_body(head, version)
                 self._head = head
         rest, self._buffer = bytes(self._buffer), bytearray()
@@ -278,7 +301,9 @@ class ClientConnection(Protocol):
         connection = headers.get("connection", "").lower()
         self._persistent = version == b"1" and "close" not in connection
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if self._bodiless or head.status in (204, 304):
+        if head.status == SWITCHED:
+            self._persistent = False
+        if self._bodiless or head.status in (SWITCHED, 204, 304):
             self._finish()
         elif coding is not None:
             if coding.lower() != "chunked" or length is not None:

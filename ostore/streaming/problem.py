@@ -11,6 +11,7 @@ from ostore.model.errors import (
     ConditionFailed,
     Deleted,
     DigestMismatch,
+    HeadersTooLarge,
     Malformed,
     NoSpace,
     NotFound,
@@ -61,6 +62,7 @@ class Problem(OstoreError):
 
 TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (DigestMismatch, 400, "digest-mismatch", "The body is not what its digest says"),
+    (HeadersTooLarge, 431, "headers-too-large", "Headers too large"),
     (Malformed, 400, "malformed", "Malformed request"),
     (Deleted, 404, "deleted", "Deleted"),
     (NotFound, 404, "not-found", "Not found"),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from ostore.model.errors import ClientGone
-from ostore.streaming.channel import StreamingChannel
+from ostore.model.errors import ClientGone, Unavailable
+from ostore.streaming.channel import StreamingChannel, Successor
 from ostore.streaming.request import StreamingRequest
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
-BODILESS = (204, 304)
+BODILESS = (101, 204, 304)
 """Statuses that never have a body (RFC 9110, 6.4.1)."""
 
 
@@ -157,6 +157,27 @@ class Reply:
             self.sent = len(body)
             channel.send(head, body)
         self._conclude(channel)
+
+    def switch(
+        self,
+        protocol: str,
+        headers: Mapping[str, str],
+        make: Callable[[StreamingChannel], Successor],
+    ) -> None:
+        """101: what `make` gives takes over the connection, and speaks `protocol`.
+
+        For requests without a body. Raises Unavailable when the connection is to end,
+        ClientGone when it has.
+        """
+        channel = self._channel()
+        if not channel.keeps(self._request):
+            raise Unavailable("the connection is about to end")
+        self.status = 101
+        self.headers.update(headers)
+        self.headers |= {"Connection": "Upgrade", "Upgrade": protocol}
+        channel.send(self._head(channel))
+        self.finished = True
+        self._request.leave_to(make(channel))
 
     def abort(self) -> None:
         """Cut the connection, so that a body that broke off never looks whole."""

@@ -12,7 +12,7 @@ from ostore.model.errors import ClientGone
 from ostore.streaming.gate import Gate
 
 if TYPE_CHECKING:
-    from ostore.streaming.channel import StreamingChannel
+    from ostore.streaming.channel import StreamingChannel, Successor
     from ostore.streaming.reply import Reply
 
 BODY_HIGH = 512 * 1024
@@ -167,6 +167,13 @@ class StreamingRequest:
             self._leave(channel)
         elif not channel.persistent:
             channel.linger()
+
+    def leave_to(self, successor: Successor) -> None:
+        """The answer is out and was a 101: HTTP ends here."""
+        channel, self.channel, self.reply = self.channel, None, None
+        self.finished = True
+        if channel is not None:
+            channel.switch(successor)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Called by the decoder with framing already taken off."""

@@ -56,12 +56,21 @@ class Metrics(Resource):
 
     allowed = ("GET", "HEAD")
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        traffic: Traffic,
+        page: Callable[[bytes], Awaitable[bytes]] | None = None,
+    ) -> None:
+        """`page`: what is shown of what this process counts."""
         self._traffic = traffic
+        self._page = page
 
     async def get(self, call: Call) -> None:
         """Everything that is counted."""
-        call.reply.send(200, {"Content-Type": CONTENT_TYPE}, self._traffic.text())
+        text = self._traffic.text()
+        if self._page is not None:
+            text = await self._page(text)
+        call.reply.send(200, {"Content-Type": CONTENT_TYPE}, text)
 
 
 def _send(

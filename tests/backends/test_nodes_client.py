@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from ostore.backends.nodes import asking, download, upload
+from ostore.backends.nodes import asking, download, sending, upload
 from ostore.backends.nodes.client import HttpNodes, RemoteStore
 from ostore.backends.nodes.pool import Address, Pool
 from ostore.backends.nodes.protocol import FACTS, MAX_ANSWER, facts_to_json
@@ -728,7 +728,7 @@ class Writing(ClientCase):
         self.server.streamed = self.framed
         await sink.write(self.one.frames[0])
         await self.turn()
-        self.time.advance(upload.REST)
+        self.time.advance(sending.REST)
         await self.until(lambda: self.taken)
         await self.until(lambda: not self.pool._peers or self.idle())
         await sink.write(self.one.frames[1])

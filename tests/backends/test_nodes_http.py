@@ -10,6 +10,7 @@ from twisted.internet import task
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial import unittest
 
+from ostore.backends.nodes.client import HttpNodes
 from ostore.backends.nodes.download import RemoteStream
 from ostore.backends.nodes.upload import RemoteSink
 from ostore.backends.shards.files import Files
@@ -29,6 +30,7 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
 
     timeout = 60
     skew = 0.0
+    pack_limit = 0
 
     def setUp(self) -> None:
         self.moved = 0.0
@@ -46,11 +48,21 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
     def tls(self) -> CertificateOptions | None:
         return None
 
+    def nodes(self, heard: Heard, clock: Clock) -> HttpNodes:
+        """The caller's end."""
+        return http_nodes(heard, clock, self.wall)
+
     async def fresh(self) -> IShardStore:
         clock = Clock(task.Clock(), self.node_wall, self.node_wall)
         workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(
-            self.mktemp(), Files(), workers, clock, os.urandom, durable=False
+            self.mktemp(),
+            Files(),
+            workers,
+            clock,
+            os.urandom,
+            durable=False,
+            pack_limit=self.pack_limit,
         )
         await node.start()
         await node.adopt("c" * 32, 1)
@@ -62,7 +74,7 @@ class OverHttp(ShardStoreContract, unittest.TestCase):
         heard = Heard()
         heard.hear(node.node_id, served.url)
         clock = Clock(REAL.timers, REAL.monotonic, self.wall)
-        nodes = http_nodes(heard, clock, self.wall)
+        nodes = self.nodes(heard, clock)
         self.addCleanup(nodes.stop)
         return nodes.store(node.node_id)
 
@@ -95,3 +107,9 @@ class OverTls(OverHttp):
 
     def tls(self) -> CertificateOptions:
         return credentials()
+
+
+class PackedOverHttp(OverHttp):
+    """The node packs small contents into segments."""
+
+    pack_limit = 1 << 20

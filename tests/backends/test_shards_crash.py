@@ -13,6 +13,7 @@ from twisted.internet import task
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.backends.shards import disk as growing
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.store import ShardStore
@@ -38,12 +39,22 @@ NEW = sample(2, 3 << 20)
 TINY = sample(3, 40)
 
 
-def node_on(disk: SimulatedDisk, *, durable: bool = True, seed: int = 0) -> ShardNode:
+def node_on(
+    disk: SimulatedDisk, *, durable: bool = True, seed: int = 0, pack_limit: int = 0
+) -> ShardNode:
     """A node over a simulated disk; it counts its shards at once."""
     time = task.Clock()
     clock = Clock(time, time.seconds, lambda: NOW)
     entropy = Random(seed + len(disk.operations)).randbytes
-    return ShardNode(ROOT, disk, InlineWorkers(), clock, entropy, durable=durable)
+    return ShardNode(
+        ROOT,
+        disk,
+        InlineWorkers(),
+        clock,
+        entropy,
+        durable=durable,
+        pack_limit=pack_limit,
+    )
 
 
 def outcome(work: Awaitable[object]) -> object:
@@ -132,11 +143,13 @@ STORIES = {
 class Stories(TestCase):
     """How a story begins, and how its end is looked at."""
 
+    pack_limit = 0
+
     def begun(self, story: Story) -> tuple[SimulatedDisk, ShardNode]:
         """A disk and a running node on which all of `prepare` was acknowledged."""
         disk = SimulatedDisk(lambda: NOW)
         disk.make("/data")
-        node = node_on(disk)
+        node = node_on(disk, pack_limit=self.pack_limit)
         done(node.start())
         done(story.prepare(node.store))
         return disk, node
@@ -159,7 +172,7 @@ class Stories(TestCase):
 
     def assertSound(self, disk: SimulatedDisk, story: Story, *, surely: bool) -> None:
         """A node starts on what is left, has what it must and takes new shards."""
-        node = node_on(disk, seed=7)
+        node = node_on(disk, seed=7, pack_limit=self.pack_limit)
         done(node.start())
         self.assertEqual(node.state, "up")
         self.assertEqual(node.store.strange, 0)
@@ -211,6 +224,16 @@ class Crashes(Stories, SynchronousTestCase):
         """The power goes after any operation: no acknowledged shard is lost."""
         for name, story in STORIES.items():
             self.assertGreater(self.cut_everywhere(story, "cut_after"), 5, name)
+
+    def test_power_cut_past_the_page_cache(self) -> None:
+        """Nor is one lost whose pages went to the disk at once."""
+        self.patch(growing, "DIRECT_FROM", 1)
+        for name in ("commit", "commit again", "commit upon a bad one"):
+            for where in ("cut_before", "cut_after"):
+                self.cut_everywhere(STORIES[name], where)
+        disk, node = self.begun(STORIES["commit"])
+        done(sunk(node.store, NEW))
+        self.assertIn("direct", [each.name for each in disk.operations])
 
     def test_without_syncs(self) -> None:
         """With relaxed durability a power cut does lose shards: the test can tell."""

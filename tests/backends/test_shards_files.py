@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from random import Random
@@ -10,12 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ostore.backends.shards.files import Files, ShortRead, node_error
+from ostore.backends.shards.direct import DirectWriter
+from ostore.backends.shards.files import (
+    ALIGNED,
+    PAGE,
+    Files,
+    ShortRead,
+    node_error,
+)
 from ostore.backends.shards.index import Index
 from ostore.backends.shards.paths import Paths, parse_garbage, parse_shard
 from ostore.model.errors import Malformed, NodeFull, NodeUnreachable
 from ostore.model.layouts import ShardKey
-from tests.support.disk import PowerCut, SimulatedDisk
+from tests.support.disk import Operation, PowerCut, SimulatedDisk
 
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
 keys = st.builds(
@@ -42,6 +50,58 @@ class FilesContract(SynchronousTestCase):
         for name in vars(Files):
             if not name.startswith("_"):
                 self.assertIn(name, vars(SimulatedDisk))
+
+    @settings(max_examples=30)
+    @given(
+        st.integers(0, 3 * PAGE),
+        st.lists(st.integers(0, 3 * PAGE) | st.just(ALIGNED + 1), max_size=6),
+        st.sets(st.integers(0, 5)),
+    )
+    def test_direct(self, begun: int, lengths: list[int], flushes: set[int]) -> None:
+        """What is appended past the page cache is the file, at any lengths."""
+        for files, folder in self.places():
+            path = f"{folder}/a"
+            fd = files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            rng = Random(begun)
+            expected = rng.randbytes(begun)
+            files.pwrite(fd, [expected], 0)
+            writer = DirectWriter(files, fd, begun)
+            for number, length in enumerate(lengths):
+                piece = rng.randbytes(length)
+                expected += piece
+                writer.write([piece[: length // 3], piece[length // 3 :]])
+                if number in flushes:
+                    writer.flush()
+                    self.assertEqual(files.pread(fd, len(expected), 0), expected)
+            self.assertEqual(writer.end, len(expected))
+            writer.flush()
+            self.assertEqual(files.fstat(fd).size, len(expected))
+            self.assertEqual(files.pread(fd, len(expected), 0), expected)
+            files.close(fd)
+
+    def test_refused_direct(self) -> None:
+        """Where such writes are refused, at once or when they come, they are ordinary."""
+        for asked in (False, True):
+            disk = SimulatedDisk()
+            disk.knows_direct = asked
+            first = True
+
+            def refuse(operation: Operation) -> int | None:
+                nonlocal first
+                if operation.name != "pwrite" or not first:
+                    return None
+                first = False
+                return errno.EINVAL
+
+            fd = disk.open("/a", os.O_RDWR | os.O_CREAT)
+            writer = DirectWriter(disk, fd, 0)
+            if asked:
+                disk.fault = refuse
+            writer.write([b"x" * 5000])
+            writer.write([b"y" * 5000])
+            writer.flush()
+            self.assertEqual(disk.content("/a"), b"x" * 5000 + b"y" * 5000)
+            self.assertEqual(first, not asked)
 
     def test_bytes(self) -> None:
         """What is written at an offset is read there; a short file says so."""

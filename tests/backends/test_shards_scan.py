@@ -78,7 +78,7 @@ class Base(SynchronousTestCase):
         entropy = Random(len(self.disk.operations)).randbytes
         node = ShardNode(ROOT, self.disk, self.workers, clock, entropy)
         started = start(node.start())
-        for _ in range(3):
+        for _ in range(4):
             self.workers.step()
         self.successResultOf(started)
         return node

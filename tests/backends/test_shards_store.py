@@ -19,12 +19,14 @@ from tests.contracts.shards import ShardStoreContract
 from tests.support.disk import SimulatedDisk
 
 BEGIN = 1_700_000_000.0
+PACKED = 1 << 20
 
 
 class OnSimulatedDisk(ShardStoreContract, unittest.TestCase):
     """Inline workers, nothing cached and everything cached in turn."""
 
     cached = True
+    pack_limit = 0
 
     def wall(self) -> float:
         return BEGIN + self.time.seconds()
@@ -37,7 +39,14 @@ class OnSimulatedDisk(ShardStoreContract, unittest.TestCase):
         disk = SimulatedDisk(self.wall)
         disk.cached = self.cached
         clock = Clock(self.time, self.time.seconds, self.wall)
-        node = ShardNode("/data", disk, InlineWorkers(), clock, Random(1).randbytes)
+        node = ShardNode(
+            "/data",
+            disk,
+            InlineWorkers(),
+            clock,
+            Random(1).randbytes,
+            pack_limit=self.pack_limit,
+        )
         await node.start()
         await node.adopt("c" * 32, 1)
         self.addCleanup(node.stop)
@@ -50,8 +59,22 @@ class Uncached(OnSimulatedDisk):
     cached = False
 
 
+class Packed(OnSimulatedDisk):
+    """Small contents lie in segments."""
+
+    pack_limit = PACKED
+
+
+class PackedUncached(Packed):
+    """Small contents lie in segments, and every read goes to the workers."""
+
+    cached = False
+
+
 class OnRealDisk(ShardStoreContract, unittest.TestCase):
     """Real threads and a real folder."""
+
+    pack_limit = 0
 
     def setUp(self) -> None:
         self.moved = 0.0
@@ -68,7 +91,13 @@ class OnRealDisk(ShardStoreContract, unittest.TestCase):
     async def fresh(self) -> IShardStore:
         clock = Clock(task.Clock(), self.wall, self.wall)
         node = ShardNode(
-            self.mktemp(), Files(), self.workers(), clock, os.urandom, durable=False
+            self.mktemp(),
+            Files(),
+            self.workers(),
+            clock,
+            os.urandom,
+            durable=False,
+            pack_limit=self.pack_limit,
         )
         await node.start()
         await node.adopt("c" * 32, 1)
@@ -80,3 +109,9 @@ class OnRealDisk(ShardStoreContract, unittest.TestCase):
     async def turn(self) -> None:
         """One turn of the reactor."""
         await task.deferLater(reactor, 0.001)
+
+
+class PackedOnRealDisk(OnRealDisk):
+    """The same, with small contents in segments."""
+
+    pack_limit = PACKED

@@ -63,6 +63,10 @@ class CommandTestCase(SynchronousTestCase):
 
     endpoint = "http://127.0.0.1:1"
 
+    def wall(self) -> float:
+        """The command's clock."""
+        return NOW
+
     def setUp(self) -> None:
         """A fresh folder; waits are noted, not waited."""
         self.folder = Path(tempfile.mkdtemp(prefix="ostore-cli-"))
@@ -88,7 +92,7 @@ class CommandTestCase(SynchronousTestCase):
         chance = random.Random(7)
         world = World(
             {**self.environ, **(environ or {})},
-            lambda: NOW,
+            self.wall,
             self.waits.append,
             chance.random,
         )
@@ -119,14 +123,23 @@ class CommandTestCase(SynchronousTestCase):
         return sorted(path.name for path in self.folder.rglob(".ostore-*"))
 
 
-@functools.cache
 def shared() -> int:
     """The port of one real standalone, which lives as long as this process."""
+    return _shared()[0]
+
+
+def shared_secret() -> Path:
+    """Its cluster secret."""
+    return _shared()[1] / "secret"
+
+
+@functools.cache
+def _shared() -> tuple[int, Path]:
     root = Path(tempfile.mkdtemp(prefix="ostore-cli-service-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     service = serve(root / "data")
     atexit.register(service.close)
-    return service.ready()
+    return service.ready(), root / "data"
 
 
 class ServiceTestCase(CommandTestCase):

@@ -132,6 +132,15 @@ class CoreTests(ServiceTestCase):
         self.assertEqual(facts["headers"]["Content-Type"], "text/plain")
         self.assertEqual(facts["metadata"], {"author": "Zoe"})
         self.assertEqual(facts["sha256"], hashlib.sha256(b"1").hexdigest())
+        for name, kind in (
+            ("a.html", "text/html"),
+            ("a.tar.gz", "application/gzip"),
+            ("a", "application/octet-stream"),
+            ("data:,x.png", "image/png"),
+        ):
+            self.done("put", "-", "--to", name, stdin=b"1")
+            facts = self.done("stat", "--json", name).items[0]
+            self.assertEqual(facts["headers"]["Content-Type"], kind)
         self.assertEqual(self.ostore("put", "-", "h", "--meta=x").status, 2)
         self.assertEqual(self.ostore("put", "-", "h", "--meta=x=a\nb").status, 2)
 

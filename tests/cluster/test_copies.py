@@ -66,6 +66,20 @@ class CopyTests(StandaloneCase):
             self.assert_problem(answer, status)
         self.assert_problem(await self.get("new"), 404)
 
+    async def test_headers_of_both(self) -> None:
+        """What is kept of both may take no more than what one write may keep."""
+        half = "x" * 5000
+        await self.put("a", b"one", (("X-Ostore-Meta-A", half),))
+        lines = ((FROM, "a"), ("X-Ostore-Meta-B", half))
+        answer = await self.ask("PUT", "/objects/b", lines)
+        self.assert_problem(answer, 431)
+        self.assert_problem(await self.get("b"), 404)
+        made = await self.ask(
+            "PUT", "/objects/b", ((FROM, "a"), ("X-Ostore-Meta-A", "y" * 5000))
+        )
+        self.assertEqual(made.status, 200)
+        self.assertEqual((await self.get("b")).get("x-ostore-meta-a"), "y" * 5000)
+
     async def test_when_too_few_shards_are_there(self) -> None:
         """A content that a read can still put together is stored anew for the copy."""
         content = some_bytes(3_000_000, 2)

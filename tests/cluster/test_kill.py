@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from signal import SIGTERM
-from typing import cast
+from typing import ClassVar, cast
 
 import attrs
 from twisted.internet import reactor as installed
@@ -35,9 +36,10 @@ class Sent:
 
 
 class ChildCase(TestCase):
-    """Starts and ends children over one root."""
+    """Starts and ends children over one root; `options` are words of each."""
 
     timeout = 120
+    options: ClassVar[Sequence[str]] = ("--pack-limit=0",)
 
     def setUp(self) -> None:
         """No root yet."""
@@ -48,7 +50,7 @@ class ChildCase(TestCase):
     def rise(self, *words: str) -> Child:
         """A child over the root, ready."""
         self.count += 1
-        child = serve(self.root, *words, name=f"child{self.count}")
+        child = serve(self.root, *self.options, *words, name=f"child{self.count}")
         self.addCleanup(child.close)
         self.port = child.ready()
         return child
@@ -163,6 +165,12 @@ class KillTests(ChildCase):
         self.rise()
         self.assertEqual((await self.ask("PUT", "/objects/x", b"new")).status, 200)
         self.assertEqual((await self.ask("GET", "/objects/x")).body, b"new")
+
+
+class PackedKillTests(KillTests):
+    """The same with small contents in segments."""
+
+    options = ("--pack-limit=1MiB",)
 
 
 class TerminateTests(ChildCase):

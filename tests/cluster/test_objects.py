@@ -145,7 +145,7 @@ class ObjectTests(StandaloneCase):
         """A content becomes six shards, one a node, numbered 0 to 5."""
         content = b"this object will be separate to 4+2 shards"
         await self.put("test5", content)
-        self.assertEqual([len(paths) for paths in self.kept().values()], [1] * 6)
+        self.assertEqual([len(each) for each in self.lying().values()], [1] * 6)
         self.assertEqual(set(self.shards(content)), set(range(6)))
         await self.assert_reads("test5", content)
 

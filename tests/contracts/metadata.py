@@ -333,6 +333,26 @@ class MetadataContract(Base):
         self.assertEqual((len(won), len(lost)), (1, 15))
         self.assertEqual(won[0].number, 2)
 
+    async def test_unmodified_since(self) -> None:
+        """The date is held against the newest version's time, to the second."""
+        await self.set_up()
+        add = self.store.add_version
+        first = await add(put("n", 1))
+        second = first.created // 1000
+
+        def since(when: int) -> WriteCondition:
+            return WriteCondition(if_unmodified_since=when)
+
+        for refused in (
+            put("n", 2, condition=since(second - 1)),
+            marker("n", condition=since(second - 1)),
+        ):
+            await self.raised(add(refused), ConditionFailed)
+        made = await add(put("n", 2, condition=since(second + 3600)))
+        await add(marker("n", condition=since(made.created // 1000)))
+        await add(put("n", 3, condition=since(0)))
+        self.assertEqual((await self.store.latest("", "n")).number, 4)
+
     async def test_conditions_see_the_newest_version(self) -> None:
         """If-Match and If-None-Match hold for the newest; a marker is as good as none."""
         await self.set_up()

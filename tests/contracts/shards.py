@@ -407,6 +407,19 @@ class ShardStoreContract(TestCase):
         self.assertEqual(await store.list("", 10), [])
         self.assertEqual((await store.restore(one.key.hash)).state, "none")
 
+    async def test_check(self) -> None:
+        """Reading a shard through tells its bytes, and marks it when it is rotten."""
+        store, one = await self.begin(), sample(size=3 * STRIPE)
+        await put(store, one)
+        size = sum(len(frame.block) for frame in one.frames)
+        self.assertEqual(await store.check(one.key), (size, 0))
+        last = len(one.frames[-1].block)
+        self.assertEqual(await store.check(one.key, 2), (last, 0))
+        self.assertEqual(await store.check(one.key, 9), (0, 0))
+        await self.refused(ShardMissing, store.check(sample(seed=5).key))
+        await store.mark_bad(one.key)
+        await self.refused(ShardRotten, store.check(one.key))
+
     async def test_erased_from_garbage_alone(self) -> None:
         """Only copies in garbage go, all of them; what stands is not touched."""
         store, one, other = await self.begin(), sample(), sample(index=1)

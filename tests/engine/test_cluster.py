@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError
 
 from ostore.engine import announcing, cluster
-from ostore.engine.cluster import API_TOPIC
+from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
 from ostore.engine.store import ObjectStore
+from ostore.interfaces import IShardStore
 from ostore.model.census import Census
 from ostore.model.errors import NodeUnreachable, NotFound, TooFewShards
 from ostore.model.layouts import Layout
@@ -203,6 +204,79 @@ class LocateTests(ClusterCase):
         running.cancel()
         self.assertRaises(CancelledError, self.finish, running)
         self.assertEqual(self.cluster._asks, {})
+
+
+class NearTests(LocateTests):
+    """The same when every node is near: each is asked itself, nobody on the bus."""
+
+    def rise_with(self, nodes: int = 6, **options: Any) -> None:
+        """Start and store it; from then on the bus only tells who is alive."""
+        super().rise_with(nodes, **options)
+        self.patch(self.cluster, "_near", lambda _: True)
+        self.published = self.watched(self.voice, "publish")
+
+    def watched(self, owner: Any, name: str) -> list[str]:
+        """The topics of what is published."""
+        topics: list[str] = []
+        publish = getattr(owner, name)
+
+        def noted(topic: str, *more: Any) -> Any:
+            topics.append(topic)
+            return publish(topic, *more)
+
+        self.patch(owner, name, noted)
+        return topics
+
+    def tearDown(self) -> None:
+        """No locate went over the bus while it was up."""
+        super().tearDown()
+        self.assertNotIn(DATA_TOPIC, self.published)
+
+    def test_bus_away(self) -> None:
+        """Nodes are not asked while nobody knows which there are."""
+        self.rise_with()
+        self.patch(self.voice, "up", False)
+        self.patch(self.voice, "publish", bus_away)
+        census = self.ask(0)
+        self.assertEqual((census.answers, len(census.silent)), ({}, 6))
+
+    def test_nodes_without_a_bus(self) -> None:
+        """A node that cannot reach the bus is asked until it is down."""
+        self.rise_with()
+        rig = self.rigs[0]
+        self.patch(rig.mouth, "publish", bus_away)
+        self.assertTrue(self.ask(0).whole())
+        self.pass_(16)
+        self.assertNotIn(rig.id, self.ask(0).asked)
+
+    def test_refused(self) -> None:
+        """A node that cannot be reached is suspect at once, and nobody waits for it."""
+        self.rise_with()
+        (rig,) = self.without(2)
+        self.patch(self.nodes, "store", self.refusing(rig.id))
+        census = self.ask(0)
+        self.assertEqual(census.unsure, {rig.id})
+        self.assertEqual(self.suspects(), [rig.id])
+
+    def refusing(self, node: str) -> Callable[[str], IShardStore]:
+        """A way to all nodes but that one."""
+        store = self.nodes.store
+
+        def reach(wanted: str) -> IShardStore:
+            if wanted == node:
+                raise NodeUnreachable("refused")
+            return store(wanted)
+
+        return reach
+
+    def test_one_is_far(self) -> None:
+        """When one of them is not near, all are asked on the bus."""
+        self.rise_with()
+        far = self.rigs[3].id
+        self.patch(self.cluster, "_near", lambda node: node != far)
+        self.assertTrue(self.ask(0).whole())
+        self.assertIn(DATA_TOPIC, self.published)
+        self.published.clear()
 
 
 class MessageTests(ClusterCase):

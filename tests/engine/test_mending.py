@@ -59,6 +59,22 @@ class PlaceTests(MendCase):
         self.assertEqual(self.run_(self.get("large")), LARGE)
         self.assertEqual(self.engine.mending.mended, 2)
 
+    def test_each_on_its_own(self) -> None:
+        """What no read met, only the nodes themselves, is replaced where it lies too."""
+        self.rise_with()
+        before = {i: rigs[0] for i, rigs in self.holders(LARGE).items()}
+        for pair in ((0, 3), (4, 1), (5, 2), (3, 4), (2, 0), (1, 5)):
+            for index in pair:
+                self.flip(LARGE, index, 0)
+            self.engine.cluster.places.forget(sha256(LARGE))
+            self.run_(self.reach("large"))
+            self.pass_(2)
+            self.assert_whole(LARGE)
+            after = {i: rigs[0] for i, rigs in self.holders(LARGE).items()}
+            self.assertEqual(after, before)
+            for rig in self.rigs:
+                self.assertEqual(len(rig.shards(sha256(LARGE))), 1)
+
     def test_best_rank(self) -> None:
         """What nobody has goes to the node of the highest rank that holds none of it."""
         self.rise_with(8, rebuild_delay=0.0)

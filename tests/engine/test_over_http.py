@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -19,9 +20,11 @@ from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.nodes.pool import Pool
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
+from ostore.engine.resuming import Begun, Progress, Resuming
 from ostore.engine.store import PutRequest
 from ostore.model.messages import Signer
 from ostore.model.nodes import Members
+from ostore.model.tokens import Tokens
 from ostore.model.versions import Version
 from ostore.service.assembly import assemble
 from ostore.service.member import DataMember
@@ -83,22 +86,23 @@ class Patient:
 PATIENT = Clock(cast("IReactorTime", Patient()), REAL.monotonic, REAL.wall)
 
 
-class OverHttp(TestCase):
-    """A node that hangs holds nothing up for longer than the engine's own patience.
+class HttpCase(TestCase):
+    """Data services of this process, and an engine that reaches them over HTTP.
 
     The time-outs of requests are longer than what a test may take.
     """
 
     timeout = 180
 
-    async def rise(self) -> None:
-        """Six services, one engine."""
-        settings = Settings(**{**DEFAULTS, "laggard": 0.5, "locate_timeout": 0.3})
+    async def rise(self, services: int = 6, **options: Any) -> None:
+        """Services, one engine."""
+        quick = {"laggard": 0.5, "locate_timeout": 0.3, "upload_expiry": 3600.0}
+        self.settings = settings = Settings(**{**DEFAULTS, **quick, **options})
         signer, bus = Signer([SECRET]), MemoryBus(REAL)
         voice = bus.member()
         folder = Path(self.mktemp()).resolve()
         folder.mkdir(parents=True)
-        metadata = SqliteStore(
+        self.metadata = metadata = SqliteStore(
             str(folder / "metadata"),
             REAL,
             InlineWorkers(),
@@ -108,7 +112,7 @@ class OverHttp(TestCase):
         await metadata.start()
         self.services: list[Service] = []
         self.dead: list[Service] = []
-        for number in range(6):
+        for number in range(services):
             self.services.append(await self.service(folder / str(number), signer, bus))
         self.pool = Pool(connect, REAL)
         nodes = http_nodes(self.members, PATIENT, pool=self.pool)
@@ -121,7 +125,10 @@ class OverHttp(TestCase):
             REAL,
             os.urandom,
             InlineWorkers(),
+            tell=nodes.adopt,
+            drain=nodes.drain,
             expected=frozenset(each.node.node_id for each in self.services),
+            tokens=Tokens([SECRET]),
         )
         self.store = self.engine.store
 
@@ -148,7 +155,7 @@ class OverHttp(TestCase):
         for each in self.services:
             await each.mouth.start()
             await each.member.start()
-        while len(self.engine.cluster.live()) < 6:
+        while len(self.engine.cluster.live()) < services:
             await REAL.sleep(0.01)
 
     async def service(self, root: Path, signer: Signer, bus: MemoryBus) -> Service:
@@ -198,6 +205,10 @@ class OverHttp(TestCase):
         """How many nodes hold a shard of it."""
         found = [await s.node.store.find(sha256(content)) for s in self.services]
         return sum(len(holding.shards) for holding in found)
+
+
+class OverHttp(HttpCase):
+    """A node that hangs holds nothing up for longer than the engine's own patience."""
 
     async def test_round_trip(self) -> None:
         """Contents of all sizes come back, and equal ones are stored once."""
@@ -252,3 +263,60 @@ class OverHttp(TestCase):
         version = await self.put(LARGE, act=lambda: die(first))
         self.assertEqual(len(version.degraded), 1)
         self.assertEqual(await self.get(act=lambda: die(second)), LARGE)
+
+    def other(self) -> Resuming:
+        """Another api, which remembers nothing."""
+        return Resuming(self.engine.putting, Tokens([SECRET]), 3600.0)
+
+    async def part(
+        self, api: Resuming, token: str, begin: int, end: int, act: object = None
+    ) -> Progress:
+        """Send some of the content."""
+        body = Slowly(LARGE[begin:end], act)
+        return await api.part(token, begin, body, end - begin)
+
+    async def test_upload(self) -> None:
+        """A resumable upload through several apis, with the layout of a PUT."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        cuts = (0, 1, 3 * MIB + 5, 3 * MIB + 6, 7 * MIB, 9 * MIB + 1, len(LARGE))
+        api, progress = self.store.uploads, Progress(0, 0)
+        for number, (begin, end) in enumerate(pairwise(cuts)):
+            progress = await self.part(api, begun.token, begin, end)
+            self.assertEqual(progress.held, end)
+            if number % 2:
+                api = self.other()
+        version = progress.version
+        assert version is not None
+        self.assertEqual((version.hash, version.degraded), (sha256(LARGE), ()))
+        self.assertEqual(await self.get(), LARGE)
+        self.assertEqual(await self.held(LARGE), 6)
+        again = await self.put(LARGE, "again")
+        self.assertEqual(again.layout, version.layout)
+        self.assertEqual(await self.held(LARGE), 6)
+        asked = await self.other().part(begun.token, len(LARGE), Slowly(b""), 0)
+        assert asked.version is not None
+        self.assertEqual(asked.version.number, version.number)
+
+    async def test_upload_without_a_node(self) -> None:
+        """A node hangs in the middle of a part, which goes on; another api ends it."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        half, act = len(LARGE) // 2, self.services[1].hang
+        await self.part(self.store.uploads, begun.token, 0, half, act)
+        self.assertEqual((await self.other().held(begun.token)).held, half)
+        progress = await self.part(self.other(), begun.token, half, len(LARGE))
+        assert progress.version is not None
+        self.assertEqual(len(progress.version.degraded), 1)
+        self.assertEqual(await self.get(), LARGE)
+
+    async def test_upload_given_up(self) -> None:
+        """Given up, it is gone from every node."""
+        await self.rise()
+        begun = await self.store.begin_upload(PutRequest("name"), len(LARGE))
+        assert isinstance(begun, Begun)
+        await self.part(self.store.uploads, begun.token, 0, MIB + 5)
+        await self.other().give_up(begun.token)
+        self.assertEqual([len(s.node.store.uploads) for s in self.services], [0] * 6)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
 from ostore.engine.getting import ByteStream
+from ostore.engine.looking import PAUSE
 from ostore.erasure.framing import FRAME_HEADER, Frame, crc32c
 from ostore.erasure.shardfile import PROLOGUE
 from ostore.model.errors import (
@@ -117,13 +118,14 @@ class AnyTwoTests(ReadCase):
     """Any m shards may be missing, rotten, unreachable or slow."""
 
     def test_missing(self) -> None:
-        """Any two missing: right at once, and queued."""
+        """Any two missing: right at once, and queued a moment later."""
         for pair in PAIRS:
             self.setUp()
             self.rise_with()
             self.lose(SMALL, *pair)
             self.lose(LARGE, *pair)
             self.assert_reads(0.05)
+            self.pass_(PAUSE)
             self.assertEqual(self.queued(SMALL), set(pair))
             self.assertEqual(self.queued(LARGE), set(pair))
             self.fall()
@@ -459,6 +461,7 @@ class LayoutTests(ReadCase):
     def test_unsure(self) -> None:
         """While nodes cannot say, they are asked again until the time-out; then 503."""
         self.rise_with()
+        self.engine.cluster.places.forget(sha256(LARGE))
         for rig in self.rigs[:3]:
             rig.rules["find"] = fails(NodeUnreachable("counting"))
         before = self.time.seconds()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.backends.shards.segments import form
 from ostore.erasure import framing, shardfile, table
 from ostore.erasure.geometry import STRIPE
 from ostore.model.layouts import MAX_SHARDS, ShardKey
@@ -20,6 +21,11 @@ STRUCTS = {
     "Prologue": shardfile.PROLOGUE_STRUCT,
     "Index row": shardfile.INDEX_ROW,
     "Footer": shardfile.FOOTER,
+    "Segment header": form.HEADER,
+    "Batch": form.BATCH,
+    "Record": form.RECORD,
+    "Segment index row": form.ROW,
+    "Segment footer": form.FOOTER,
 }
 
 
@@ -47,9 +53,9 @@ class FormatPageTests(SynchronousTestCase):
     def test_every_field(self) -> None:
         """Every table has the struct's length, and its fields' sizes and offsets."""
         self.assertEqual(self.page.count(" bytes)\n"), len(STRUCTS))
-        for name, form in STRUCTS.items():
-            fields = self.fields(name, form.size)
-            self.assertEqual([int(field[1]) for field in fields], sizes(form), name)
+        for name, packed in STRUCTS.items():
+            fields = self.fields(name, packed.size)
+            self.assertEqual([int(field[1]) for field in fields], sizes(packed), name)
             at = 0
             for offset, length, *_ in fields:
                 self.assertEqual(int(offset), at, name)
@@ -62,15 +68,17 @@ class FormatPageTests(SynchronousTestCase):
         draft = shardfile.pack_trailer(
             ShardKey("0" * 64, 0, empty.id), empty.layout(), b""
         )
-        for form, magic in (
+        for name, magic in (
             ("Frame header", frame[:2]),
             ("Table head", empty.to_bytes()[:4]),
             ("Prologue", shardfile.PROLOGUE[:8]),
             ("Footer", draft[-8:]),
+            ("Segment header", form.Header(1, bytes(8)).to_bytes()[:8]),
+            ("Segment footer", form.Index.of(()).trailer(1, bytes(8), 4096)[0][-8:]),
         ):
-            rows = self.fields(form, STRUCTS[form].size)
+            rows = self.fields(name, STRUCTS[name].size)
             shown = [row[3] for row in rows if row[2] == "magic"]
-            self.assertIn(f"`{magic.hex(' ')}`", shown[0])
+            self.assertIn(f"`{magic.hex(' ')}`", shown[-1])
 
     def test_names(self) -> None:
         """The fields are named, in their order, as the code names them."""

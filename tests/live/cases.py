@@ -273,11 +273,12 @@ class LiveCase(SynchronousTestCase):
         until(lambda: self.whole(content), "six shards on six nodes")
 
     def temporaries(self) -> list[Path]:
-        """Every file in any node's temp/."""
+        """Every file in any node's temp/ but the records of uploads that ended."""
         return [
             path
             for service in self.cluster.data
             for path in files_below(service.root / "temp")
+            if path.suffix != ".upload"
         ]
 
     # Other processes

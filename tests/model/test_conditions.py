@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +133,90 @@ class WriteConditionTests(SynchronousTestCase):
         self.assertRaises(AlreadyExists, only.check, NOW)
         self.assertRaises(ConditionFailed, only.check, None)
         WriteCondition(create_only=True).check(None)
+
+    def test_unmodified_since(self) -> None:
+        """The date is about what is there, to the second, and If-Match stands before it."""
+        for header, modified, holds in (
+            (DATE, MOMENT + 0.9, True),
+            (DATE, MOMENT + 1, False),
+            (BEFORE, MOMENT, False),
+            (AFTER, MOMENT, True),
+            ("yesterday", MOMENT, True),
+        ):
+            asked = WriteCondition.parse(None, None, header)
+            check = partial(asked.check, NOW, modified)
+            if holds:
+                check()
+            else:
+                self.assertRaises(ConditionFailed, check)
+        WriteCondition.parse(None, None, BEFORE).check(None)
+        WriteCondition.parse(None, None, BEFORE).check(None, MOMENT)
+        WriteCondition.parse(quoted(NOW), None, BEFORE).check(NOW, MOMENT)
+        both = WriteCondition.parse(None, quoted(NOW), AFTER)
+        self.assertRaises(ConditionFailed, both.check, NOW, MOMENT)
+
+
+TAGS = st.sampled_from(
+    [quoted(f"{hash}{coding}") for hash in (NOW, OTHER) for coding in ("", "-gzip")]
+)
+LISTS = st.none() | st.just("*") | st.lists(TAGS, min_size=1, max_size=3).map(", ".join)
+DATES = st.sampled_from([None, BEFORE, DATE, AFTER])
+
+
+class OrderTests(SynchronousTestCase):
+    """RFC 9110, 13.2.2, step by step, for whatever is sent together."""
+
+    @settings(deadline=None, max_examples=300)
+    @given(LISTS, LISTS, DATES, DATES)
+    def test_reads(
+        self,
+        match: str | None,
+        none_match: str | None,
+        since: str | None,
+        unmodified: str | None,
+    ) -> None:
+        """The first step that decides, decides."""
+        plain, gzip = quoted(NOW), quoted(f"{NOW}-gzip")
+
+        def names(header: str) -> bool:
+            return header == "*" or plain in header or gzip in header
+
+        expected = "ok"
+        if (match is not None and not names(match)) or (
+            match is None and unmodified == BEFORE
+        ):
+            expected = "failed"
+        elif none_match is not None:
+            expected = "not-modified" if names(none_match) else "ok"
+        elif since in (DATE, AFTER):
+            expected = "not-modified"
+        read = ReadConditions.parse(match, none_match, since, unmodified)
+        self.assertEqual(read.decide(NOW, MOMENT + 0.5), expected)
+
+    @settings(deadline=None)
+    @given(LISTS, LISTS, st.sampled_from([("identity",), ("gzip",), ("zstd", "gzip")]))
+    def test_what_the_client_has(
+        self, match: str | None, none_match: str | None, codings: tuple[str, ...]
+    ) -> None:
+        """A 304 follows only from a tag of what the client takes, and names it."""
+        read = ReadConditions.parse(match, none_match)
+        held = read.held(NOW, codings)
+        if held is not None:
+            self.assertIn(
+                held, [NOW if c == "identity" else f"{NOW}-{c}" for c in codings]
+            )
+            assert none_match is not None
+            self.assertTrue(none_match == "*" or quoted(held) in none_match)
+        if read.decide(NOW, MOMENT, codings) == "not-modified":
+            self.assertIsNotNone(held)
+
+    @settings(deadline=None)
+    @given(LISTS)
+    def test_parts(self, match: str | None) -> None:
+        """For a part, If-Match is about the plain body alone."""
+        verdict = ReadConditions.parse(match).decide(NOW, MOMENT, part=True)
+        holds = match is None or match == "*" or quoted(NOW) in match
+        self.assertEqual(verdict, "ok" if holds else "failed")
 
 
 class ReadConditionsTests(SynchronousTestCase):

@@ -143,6 +143,24 @@ class ContentDigestTests(SynchronousTestCase):
             error = self.assertRaises(Malformed, rfc9530, line)
             self.assertIn("sha-256=:<base64 of 32 bytes>:", str(error))
 
+    def test_wanted(self) -> None:
+        """Want-Repr-Digest: a preference from 0 (not this) to 10, else nothing is said."""
+        for header, wanted in (
+            ("sha-256=1", True),
+            ("sha-256=10", True),
+            ("sha-256=0", False),
+            ("sha-512=3, sha-256=7;x=1", True),
+            ("sha-256=3, sha-256=0", False),
+            ("sha-512=3", None),
+            ("sha-256=11", None),
+            ("sha-256", None),
+            ("sha-256=:AA==:", None),
+            ("sha-256=1,", None),
+            ("", None),
+            (None, None),
+        ):
+            self.assertIs(digest.wanted(header), wanted, header)
+
     @settings(deadline=None)
     @given(st.lists(st.text(st.characters(max_codepoint=255), max_size=60), max_size=3))
     def test_only_malformed(self, lines: list[str]) -> None:

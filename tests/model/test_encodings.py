@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ostore.model.encodings import IDENTITY, OFFERED, choose, worth_coding
+from ostore.model.encodings import IDENTITY, OFFERED, choose, taken, worth_coding
+
+NAMED = ("gzip", "zstd", "identity", "*", "br")
+Wishes = dict[str, int]
+"""Codings and their q-values in thousandths."""
+
+
+@st.composite
+def accepts(draw: st.DrawFn) -> tuple[str, Wishes]:
+    """A right Accept-Encoding, in any way of writing it, and what it says."""
+    wishes = draw(st.dictionaries(st.sampled_from(NAMED), st.integers(0, 1000)))
+    parts = []
+    for coding, thousandths in wishes.items():
+        name = draw(st.sampled_from([coding, coding.upper()]))
+        space = draw(st.sampled_from(["", " ", "\t"]))
+        q = f"{thousandths / 1000:.3f}"
+        q = draw(st.sampled_from([q, q.rstrip("0")]))
+        letter = draw(st.sampled_from("qQ"))
+        bare = thousandths == 1000 and draw(st.booleans())
+        parts.append(name if bare else f"{name}{space};{space}{letter}={q}")
+        parts.extend(draw(st.sampled_from([[], [""], [" "]])))
+    return draw(st.sampled_from([",", ", ", " ,\t"])).join(parts), wishes
+
+
+def quality(wishes: Wishes, coding: str) -> float:
+    """How much a coding is wished for; identity is welcome where nothing forbids it."""
+    if coding in wishes:
+        return wishes[coding]
+    if coding != IDENTITY:
+        return wishes.get("*", 0)
+    return wishes.get("*", 0.5)
 
 
 class ChooseTests(SynchronousTestCase):
@@ -41,6 +73,20 @@ class ChooseTests(SynchronousTestCase):
             ("gzip;q=0.5;level=9, zstd", "zstd"),
         ):
             self.assertEqual(choose(header), coding, header)
+
+    @settings(deadline=None, max_examples=300)
+    @given(accepts())
+    def test_as_the_rfc_says(self, asked: tuple[str, Wishes]) -> None:
+        """All that is acceptable and nothing else, the greatest quality first."""
+        header, wishes = asked
+        found = taken(header)
+        ranks = [quality(wishes, coding) for coding in found]
+        self.assertEqual(ranks, sorted(ranks, reverse=True))
+        wanted = {c for c in (*OFFERED, IDENTITY) if quality(wishes, c) > 0}
+        self.assertEqual((set(found), len(found)), (wanted, len(wanted)))
+        for one, other in pairwise(found):
+            if quality(wishes, one) == quality(wishes, other):
+                self.assertNotEqual(one, IDENTITY)
 
     @settings(deadline=None, max_examples=200)
     @given(st.text(alphabet="gzipstdenty*;q=01., -", max_size=60))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +16,7 @@ from tests.model.test_census import LAYOUT, have
 NODES = "abcdefg"
 
 
-def census(held: dict[str, tuple[int, ...]], unsure: str = "") -> Census:
+def census(held: Mapping[str, tuple[int, ...]], unsure: str = "") -> Census:
     """Every node answers: with what it holds, with none, or unsure."""
     found = Census(frozenset(NODES))
     for node in NODES:
@@ -66,6 +68,21 @@ class PlanTests(SynchronousTestCase):
         todo = plan(found, found.standing(LAYOUT.id), {}, NODES, nodes_away=False)
         self.assertTrue(todo.hopeless)
 
+    def test_double(self) -> None:
+        """A node whose shard stands elsewhere too takes one that has no other place."""
+        held = {node: (i,) for i, node in enumerate("abcde")} | {"f": (4,)}
+        found = census(held)
+        standing = found.standing(LAYOUT.id)
+        for ranked, target in (("abcdef", "f"), ("abcdefg", "g")):
+            todo = plan(found, standing, {}, ranked, nodes_away=False)
+            self.assertEqual(todo.targets, {5: target})
+
+    def test_two_on_one_node(self) -> None:
+        """A shard without a node of its own is built anew on another."""
+        found = census({n: (i,) for i, n in enumerate("abcd")} | {"e": (4, 5)})
+        todo = plan(found, found.standing(LAYOUT.id), {}, "abcdeg", nodes_away=False)
+        self.assertEqual(todo.targets, {5: "g"})
+
     def test_no_room(self) -> None:
         """Two shards on one node with no free node: the second waits."""
         found = census({n: (i,) for i, n in enumerate("abcd")} | {"e": (4, 5)})
@@ -87,12 +104,13 @@ class PlanTests(SynchronousTestCase):
         ranked: list[str],
         away: bool,
     ) -> None:
-        """Targets are distinct nodes that hold nothing, for shards that are absent."""
+        """Targets are distinct nodes that nobody relies on, for shards that are absent."""
         found = census(held)
         standing = found.standing(LAYOUT.id)
         todo = plan(found, standing, spots, ranked, nodes_away=away)
         self.assertEqual(len(set(todo.targets.values())), len(todo.targets))
-        self.assertFalse(set(todo.targets.values()) & held.keys())
         if standing is not None:
+            relied_on = set(standing.spread.values())
+            self.assertFalse(set(todo.targets.values()) & relied_on)
             self.assertFalse(todo.targets.keys() & standing.spread.keys())
         self.assertFalse(todo.targets.keys() & set(todo.later))

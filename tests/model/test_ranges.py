@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model.errors import Refused
-from ostore.model.ranges import MAX_RANGES, Span, Unsatisfiable, parse_ranges
+from ostore.model.ranges import (
+    GAP,
+    MAX_RANGES,
+    PART,
+    Span,
+    Unsatisfiable,
+    merged,
+    parse_ranges,
+    runs,
+)
 
 SIZES = st.integers(0, 300)
 NUMBERS = st.integers(0, 320)
@@ -101,6 +112,36 @@ class RangesTests(SynchronousTestCase):
                 continue
             self.assertEqual([body[s.start : s.stop] for s in found], [part])
             self.assertNotEqual(part, b"")
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(SIZES, st.integers(1, 200)), min_size=1, max_size=8))
+    def test_merged(self, pairs: list[tuple[int, int]]) -> None:
+        """Merging keeps every byte asked for, sends none twice, and adds only gaps."""
+        asked = [Span(10 * start, 10 * start + length) for start, length in pairs]
+        found = merged(asked)
+        held = [i for span in found for i in range(span.start, span.stop)]
+        self.assertEqual(len(held), len(set(held)))
+        wanted = {i for span in asked for i in range(span.start, span.stop)}
+        self.assertLessEqual(wanted, set(held))
+        self.assertLess(len(held) - len(wanted), PART * len(asked))
+        if found != asked:
+            self.assertEqual(found, sorted(found, key=lambda span: span.start))
+        for one, other in pairwise(sorted(found, key=lambda span: span.start)):
+            self.assertGreaterEqual(other.start - one.stop, PART)
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(SIZES, st.integers(1, 9)), min_size=1, max_size=8))
+    def test_runs(self, pairs: list[tuple[int, int]]) -> None:
+        """Runs are the same spans in their order; within one they ascend and are near."""
+        spans = [Span(start << 17, (start << 17) + length) for start, length in pairs]
+        found = runs(spans)
+        self.assertEqual([span for run in found for span in run], spans)
+        for run in found:
+            for one, other in pairwise(run):
+                self.assertTrue(0 <= other.start - one.stop < GAP)
+        for run, following in pairwise(found):
+            gap = following[0].start - run[-1].stop
+            self.assertFalse(0 <= gap < GAP)
 
     @settings(deadline=None)
     @given(st.text("bytes=0123456789-, +_\u0661", max_size=40), SIZES)

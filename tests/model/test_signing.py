@@ -59,7 +59,7 @@ class Both:
         self, headers: dict[str, str], method: str = "GET", target: str = "/x"
     ) -> str:
         """What the node says of a request."""
-        return self.guard.check(method, target, headers.get)
+        return self.guard.check(method, target, headers.get).caller
 
 
 class SigningTests(SynchronousTestCase):

@@ -44,3 +44,23 @@ class AllocationTests(SynchronousTestCase):
             timeout=60,
         )
         self.assertLess(int(done.stdout), 24 << 20)
+
+    def test_settled(self) -> None:
+        """What was there when a service had started is looked at no more."""
+        story = (
+            "import gc\n"
+            "from ostore.service.allocation import settle\n"
+            "settle()\n"
+            "print(gc.get_freeze_count(), len(gc.get_objects()))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", story],
+            env=environment({}),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        frozen, watched = map(int, done.stdout.split())
+        self.assertGreater(frozen, 1000)
+        self.assertLess(watched, frozen)

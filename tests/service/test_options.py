@@ -74,8 +74,8 @@ class OptionsTests(OptionsCase):
 
     def test_refusals(self) -> None:
         """Unknown options, missing values, stray words: one line each."""
-        line = self.refusal("--keep-versions", "5")
-        self.assertIn("--keep-versions", line)
+        line = self.refusal("--keep-visions", "5")
+        self.assertIn("--keep-visions", line)
         self.assertIn("--write-quorum", line)
         self.assertIn("allowed is a whole number", self.refusal("--nodes"))
         self.assertIn("'start'", self.refusal("start"))

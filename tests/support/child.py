@@ -88,6 +88,11 @@ class Child:
         )
 
     @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def stdout(self) -> str:
         """What it said so far, the log included."""
         return self._out.read_text("utf-8", "replace")

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from ostore.backends.shards.files import FileFacts, Files, ShortRead
+from ostore.backends.shards.files import PAGE, FileFacts, Files, ShortRead
 from ostore.erasure.geometry import Buffer
 from ostore.model.nodes import Space
 
@@ -77,6 +77,8 @@ class SimulatedDisk(Files):
         self.fault: Fault | None = None
         self.capacity = 1 << 40
         self.cached = True
+        self.knows_direct = True
+        self._direct: set[int] = set()
         self.dark = False
         self._now = now
         self._numbers = 1
@@ -97,9 +99,7 @@ class SimulatedDisk(Files):
         `data`: bytes that were not synced are lost, or some writes (in any order) made
         it and the last of them is torn.
         """
-        disk = SimulatedDisk(self._now)
-        disk.capacity = self.capacity
-        disk._numbers, disk._devices = self._numbers, self._devices
+        disk = self._successor()
         copies: dict[int, Inode] = {}
 
         def copied(old: Inode) -> Inode:
@@ -118,6 +118,18 @@ class SimulatedDisk(Files):
 
         disk._root = copied(self._root)
         disk._root.links = 1
+        return disk
+
+    def after_kill(self) -> SimulatedDisk:
+        """The disk as the next process finds it when this one is gone: nothing is lost.
+
+        What was not synced is in the page cache still; this object goes dark.
+        """
+        disk = self._successor()
+        disk._root, disk._fds = self._root, self._fds
+        for inode in _walk(self._root):
+            inode.owner = None
+        self.dark = True
         return disk
 
     def copy(self) -> SimulatedDisk:
@@ -235,6 +247,7 @@ class SimulatedDisk(Files):
 
     def close(self, fd: int) -> None:
         inode, _ = self._open.pop(fd, (None, ""))
+        self._direct.discard(fd)
         if inode is None:
             raise _error(errno.EBADF, str(fd))
         if inode.owner == fd:
@@ -243,6 +256,8 @@ class SimulatedDisk(Files):
     def pwrite(self, fd: int, parts: Sequence[Buffer], offset: int) -> int:
         inode = self._operate_on("pwrite", fd)
         data = b"".join(parts)
+        if fd in self._direct and (offset % PAGE or len(data) % PAGE):
+            raise _error(errno.EINVAL, "")
         grown = max(0, offset + len(data) - len(inode.data))
         if grown > self.space("/").free:
             raise _error(errno.ENOSPC, "")
@@ -250,6 +265,20 @@ class SimulatedDisk(Files):
         inode.pending.append((offset, data))
         inode.modified = self._now()
         return self._after(len(data))
+
+    def direct(self, fd: int, *, on: bool) -> bool:
+        self._operate_on("direct", fd)
+        self._direct.discard(fd)
+        if on and self.knows_direct:
+            self._direct.add(fd)
+        return self._after(self.knows_direct)
+
+    def pwrite_pages(self, fd: int, parts: Sequence[Buffer], offset: int) -> bytes:
+        data = b"".join(parts)
+        whole = len(data) - len(data) % PAGE
+        if whole:
+            self.pwrite(fd, [data[:whole]], offset)
+        return data[whole:]
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         inode = self._operate_on("pread", fd)
@@ -290,6 +319,13 @@ class SimulatedDisk(Files):
 
     def fsync(self, fd: int) -> None:
         _settle(self._operate_on("fsync", fd))
+        self._after(None)
+
+    def fdatasync(self, fd: int) -> None:
+        inode = self._operate_on("fdatasync", fd)
+        times = inode.durable_modified
+        _settle(inode)
+        inode.durable_modified = times
         self._after(None)
 
     def fsync_folder(self, path: str) -> None:
@@ -367,6 +403,12 @@ class SimulatedDisk(Files):
         return self._after(inode.owner == fd)
 
     # Its own
+
+    def _successor(self) -> SimulatedDisk:
+        disk = type(self)(self._now)
+        disk.capacity, disk.cached = self.capacity, self.cached
+        disk._numbers, disk._devices = self._numbers, self._devices
+        return disk
 
     def _operate(self, name: str, path: str) -> None:
         if self.dark:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,7 +23,8 @@ from ostore.backends.shards.node import ShardNode
 from ostore.engine.referring import PutRequest
 from ostore.model.errors import BusUnavailable, NodeUnreachable
 from ostore.model.messages import Signer
-from ostore.model.versions import Version
+from ostore.model.tokens import Tokens
+from ostore.model.versions import ClusterFacts, Version
 from ostore.service.assembly import Engine, assemble
 from ostore.service.kinds import Address
 from ostore.service.member import DataMember
@@ -49,6 +51,10 @@ DEFAULTS: Mapping[str, Any] = {
     "node_timeout": 10.0,
     "locate_timeout": 1.0,
     "orphan_grace": 3600.0,
+    "keep_versions": 5,
+    "garbage_expiry": 60.0,
+    "maintenance_interval": 3600.0,
+    "scrub_period": 30 * 24 * 3600.0,
     "rebuild_delay": 600.0,
     "repair": True,
     "metadata": "",
@@ -96,6 +102,7 @@ class PacedWorkers:
         self.hanging = False
         self._time = time
         self._held: list[Callable[[], None]] = []
+        self._slow: list[IDelayedCall] = []
 
     def start(self) -> None:
         """Nothing to make ready."""
@@ -104,8 +111,12 @@ class PacedWorkers:
         """Nothing to end."""
 
     def release(self) -> None:
-        """Go on with what hangs."""
+        """Go on with what hangs, and with what is slow in the next turn."""
         self.hanging = False
+        slow, self._slow = self._slow, []
+        for call in slow:
+            if call.active():
+                call.reset(0)
         held, self._held = self._held, []
         for each in held:
             each()
@@ -127,9 +138,17 @@ class PacedWorkers:
         if self.hanging:
             self._held.append(go)
         else:
-            self._time.callLater(self.delay, go)
+            self._slow = [call for call in self._slow if call.active()]
+            self._slow.append(self._time.callLater(self.delay, go))
         return await result
 
+
+UPLOADS = (
+    *("begin", "look", "claim", "renew", "cut", "settle", "open", "frames"),
+    *("add_tail", "tail", "commit", "finish", "release", "remove"),
+    *("sink.write", "sink.sync"),
+)
+"""What a node does for resumable uploads."""
 
 Rule = Callable[..., Awaitable[None] | None]
 
@@ -156,7 +175,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        if name == "frames":
+        if name == "frames" and self._prefix == "reader.":
             return lambda *args: self._below(found(*args), "stream.")
         return self._call(name, found) if callable(found) else found
 
@@ -170,7 +189,11 @@ class Watched:
             if before is not None:
                 await before
             result = await work(*args, **kwargs)
-            kind = {"create": "sink.", "open": "reader."}.get(name)
+            kind = {
+                "create": "sink.",
+                "open": "reader.",
+                "uploads.open": "uploads.sink.",
+            }.get(full)
             return result if kind is None else self._below(result, kind)
 
         return call
@@ -224,6 +247,8 @@ class Rig:
             "/data", self.disk, self.workers, clock, Random(number).randbytes
         )
         self.watched = Watched(self.node.store)
+        below = self.watched.calls, self.watched.rules
+        self.uploads = Watched(self.node.store.uploads, *below, "uploads.")
         self.member: DataMember
         self.mouth: Mouth
 
@@ -261,6 +286,8 @@ class Rig:
             self.rules[name] = fails(NodeUnreachable("gone"))
         for name in ("sink.write", "sink.commit", "stream.read", "mark_bad"):
             self.rules[name] = fails(NodeUnreachable("gone"))
+        for name in UPLOADS:
+            self.rules[f"uploads.{name}"] = fails(NodeUnreachable("gone"))
 
     def come_back(self) -> None:
         """Undo go() and every other rule."""
@@ -308,6 +335,16 @@ class EngineCase(SynchronousTestCase):
         for number in range(1, nodes + 1):
             self.add_rig(number)
         entropy = Random(0).randbytes
+
+        def node_of(id: str) -> ShardNode:
+            return next(rig.node for rig in self.rigs if rig.id == id)
+
+        async def tell(node: str, facts: ClusterFacts) -> None:
+            await node_of(node).adopt(facts.id, facts.epoch)
+
+        async def drain(node: str, on: bool) -> None:
+            await node_of(node).drain(on=on)
+
         self.engine: Engine = assemble(
             self.settings,
             self.voice,
@@ -317,7 +354,10 @@ class EngineCase(SynchronousTestCase):
             self.clock,
             entropy,
             InlineWorkers(),
+            tell=tell,
+            drain=drain,
             expected=frozenset(rig.id for rig in self.rigs),
+            tokens=Tokens([SECRET]),
         )
         self.risen = True
         self.addCleanup(self.fall)
@@ -347,7 +387,7 @@ class EngineCase(SynchronousTestCase):
         rig.member._announcer._store = rig.watched  # type: ignore[assignment]  # as above
         self.run_(rig.mouth.start())
         self.run_(rig.member.start())
-        self.nodes.add(rig.id, rig.watched, place)  # type: ignore[arg-type]  # so does this
+        self.nodes.add(rig.id, rig.watched, place, rig.uploads)  # type: ignore[arg-type]  # so do these
         self.rigs.append(rig)
         return rig
 
@@ -356,10 +396,11 @@ class EngineCase(SynchronousTestCase):
         if not self.risen:
             return
         self.risen = False
+        longest = max(rig.workers.delay for rig in self.rigs)
         for rig in self.rigs:
             rig.workers.delay = 0.0
             rig.workers.release()
-        self.turn()
+        self.pass_(longest)
         self.run_(self.engine.mending.stop())
         self.run_(self.engine.putting.stop())
         self.run_(self.engine.cluster.stop())

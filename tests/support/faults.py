@@ -26,6 +26,7 @@ class FaultyFiles(Files):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.errors: dict[str, int] = {}
         self.failed = 0
         self.held = 0
@@ -64,6 +65,12 @@ class FaultyFiles(Files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().pwrite(fd, parts, offset)
 
+    def pwrite_pages(self, fd: int, parts: Sequence[Buffer], offset: int) -> bytes:
+        self._do("pwrite")
+        if self.full and offset + sum(map(len, parts)) > os.fstat(fd).st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().pwrite_pages(fd, parts, offset)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self._do("pread")
         return super().pread(fd, length, offset)
@@ -80,6 +87,10 @@ class FaultyFiles(Files):
     def fsync(self, fd: int) -> None:
         self._do("fsync")
         super().fsync(fd)
+
+    def fdatasync(self, fd: int) -> None:
+        self._do("fdatasync")
+        super().fdatasync(fd)
 
     def fsync_folder(self, path: str) -> None:
         self._do("fsync_folder")

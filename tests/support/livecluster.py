@@ -191,6 +191,8 @@ class LiveCluster:
     ) -> list[str]:
         """The options of a data service of this cluster over that root."""
         words = ["--storage-root", str(root), *self._pairs("--heartbeat")]
+        if not any(word.startswith("--pack-limit") for word in self._common):
+            words += ["--pack-limit", "0"]
         words += self._common
         words += ["--rabbitmq-server", rabbitmq or self.rabbitmq]
         return [*words, "--cluster-secret-file", str(secret or self.secret)]

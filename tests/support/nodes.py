@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.ssl import CertificateOptions
 
 from ostore.backends.nodes.client import HttpNodes
+from ostore.backends.nodes.framed import FramedNodes
 from ostore.backends.nodes.pool import Pool
 from ostore.backends.shards.node import ShardNode
 from ostore.model.nodes import Boot, Heartbeat, Members
@@ -86,7 +87,7 @@ class ServedNode:
         clock = Clock(REAL.timers, REAL.monotonic, wall)
         self.guard = Guard([SECRET], lambda: {self.host}, wall, Nonces())
         self.lines: list[dict[str, object]] = []
-        api = DataApi(node, self.guard, clock, self.lines.append)
+        api = DataApi(node, self.guard, clock, os.urandom, self.lines.append)
         self.site = StreamingSite(api, REAL, os.urandom)
         where = {"interface": "127.0.0.1"}
         self._secure = tls is not None
@@ -145,6 +146,17 @@ class ServedNode:
         if stopped is not None:
             await stopped
         await self.site.drain(0.1)
+
+
+def framed_nodes(
+    members: Callable[[], Members],
+    clock: Clock = REAL,
+    wall: Callable[[], float] = time.time,
+) -> FramedNodes:
+    """The client end that prefers conversations."""
+    caller = Caller("test", SECRET, wall, os.urandom)
+    pool = Pool(connect, clock)
+    return FramedNodes(members, caller, pool, clock, os.urandom)
 
 
 def _nothing() -> None:

@@ -27,6 +27,7 @@ from ostore.service.standalone import Standalone
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 from tests.support.http import Answer, Connection, Headers, connect, exchange
+from tests.support.segments import records
 
 reactor = cast("IReactorTCP", installed)
 clock = Clock(cast("IReactorTime", installed), time.monotonic, time.time)
@@ -62,12 +63,15 @@ def files_below(folder: Path) -> list[Path]:
 class StandaloneCase(TestCase):
     """One standalone a test, over an empty root; `options` are settings as text.
 
+    Shards are files of their own, or `packed` into segments as far as they may be.
+
     The watch over the roots and the first retry of a repair are quick, so that a
     test waits for what happens and not for a period.
     """
 
-    timeout = 60
+    timeout = 180
     options: ClassVar[Mapping[str, str]] = {}
+    packed = False
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
         """Start it."""
@@ -88,7 +92,11 @@ class StandaloneCase(TestCase):
 
     async def rise(self, **options: str) -> None:
         """Start over the same root, with further options. Raises StartError."""
-        given = {"storage-root": str(self.root), "listen": "127.0.0.1:0"}
+        given = {
+            "storage-root": str(self.root),
+            "listen": "127.0.0.1:0",
+            "pack-limit": "1MiB" if self.packed else "0",
+        }
         more = {key.replace("_", "-"): value for key, value in options.items()}
         settings = resolve("standalone", {**given, **self.options, **more}, {})
         ready: Deferred[None] = Deferred()
@@ -184,26 +192,35 @@ class StandaloneCase(TestCase):
             for number in NODES
         }
 
+    def lying(self, hash: str = "") -> dict[int, dict[str, bytes]]:
+        """Node -> name -> bytes of its shards of a content, wherever they lie."""
+        found: dict[int, dict[str, bytes]] = {}
+        for number, paths in self.kept(hash).items():
+            every = records(self.node(number))
+            found[number] = {n: each for n, each in every.items() if n.startswith(hash)}
+            found[number].update({path.name: path.read_bytes() for path in paths})
+        return found
+
     def objects(self) -> list[str]:
-        """Every shard file of all nodes, as node/name."""
-        return [f"{n}/{p.name}" for n, paths in self.kept().items() for p in paths]
+        """Every shard of all nodes, as node/name."""
+        return [f"{n}/{name}" for n, each in self.lying().items() for name in each]
 
     def temporaries(self) -> list[Path]:
         """Every file in any node's temp/."""
         return [path for n in NODES for path in files_below(self.node(n) / "temp")]
 
     def shards(self, content: bytes) -> dict[int, bytes]:
-        """Shard number -> the file's bytes.
+        """Shard number -> its file's bytes.
 
         Fails when a node has several, or two nodes have the same.
         """
         found: dict[int, bytes] = {}
-        for number, paths in self.kept(sha256(content)).items():
-            self.assertLess(len(paths), 2, f"node {number} has more than one shard")
-            for path in paths:
-                index = int(path.name.split(".")[1])
+        for number, shards in self.lying(sha256(content)).items():
+            self.assertLess(len(shards), 2, f"node {number} has more than one shard")
+            for name, data in shards.items():
+                index = int(name.split(".")[1])
                 self.assertNotIn(index, found)
-                found[index] = path.read_bytes()
+                found[index] = data
         return found
 
     def shard(self, content: bytes, index: int) -> Path:

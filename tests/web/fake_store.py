@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
-from ostore.engine.store import PutRequest
+from ostore.engine.jobbook import JobBook
+from ostore.engine.resuming import Progress
+from ostore.engine.store import Begun, PutRequest
+from ostore.interfaces import IMetadataStore
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import Deleted, DigestMismatch, NotFound
-from ostore.model.versions import Page, Version
+from ostore.model.versions import Note, Page, Version
+from ostore.streaming.clock import Clock
 
 CREATED = 1_700_000_000_123
 """Milliseconds since 1970 of the first version; each later one adds a second."""
@@ -75,6 +83,66 @@ class FakeObject:
         return stream
 
 
+class FakeNotes:
+    """The part of a metadata store that keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Note] = {}
+
+    async def note(self, key: str) -> Note | None:
+        """The note, or None."""
+        return self.notes.get(key)
+
+    async def set_note(self, key: str, value: Mapping[str, Any], mark: str) -> bool:
+        """Replace the note that bears the mark."""
+        known = self.notes.get(key)
+        if mark != ("" if known is None else known.mark):
+            return False
+        self.notes[key] = Note(json.loads(json.dumps(value)), f"{mark}x")
+        return True
+
+
+def job_book() -> JobBook:
+    """A book of jobs that nobody runs."""
+    clock = Clock(cast("IReactorTime", None), time.monotonic, time.time)
+    notes = cast("IMetadataStore", FakeNotes())
+    return JobBook(notes, clock, os.urandom, ["orphans", "garbage"])
+
+
+@attrs.define(slots=False)
+class FakeUploads:
+    """One upload; whatever is asked of it gives `outcome`, or raises it."""
+
+    outcome: Progress | Exception = Progress(0, 10)
+    parts: list[tuple[str, int, bytes, int | None]] = attrs.field(factory=list)
+    given_up: list[str] = attrs.field(factory=list)
+
+    async def held(self, token: str) -> Progress:
+        """How much is held."""
+        return self._give()
+
+    async def part(
+        self, token: str, first: int, body: Body, length: int | None
+    ) -> Progress:
+        """Take a part; a refusal comes before its body is read."""
+        progress = self._give()
+        content = b""
+        while piece := await body.read():
+            content += piece
+        self.parts.append((token, first, content, length))
+        return progress
+
+    async def give_up(self, token: str) -> None:
+        """Note it."""
+        self._give()
+        self.given_up.append(token)
+
+    def _give(self) -> Progress:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
 @attrs.define(slots=False)
 class FakeStore:
     """Names and versions in a dict, contents by hash."""
@@ -96,7 +164,11 @@ class FakeStore:
     pages: list[tuple[tuple[str, int], int]] = attrs.field(factory=list)
     failed_bodies: list[Exception] = attrs.field(factory=list)
     moments: int = 0
+    uploads: FakeUploads = attrs.field(factory=FakeUploads)
+    begun: list[tuple[PutRequest, int]] = attrs.field(factory=list)
     high: dict[str, int] = attrs.field(factory=dict)
+    drained: list[bool] = attrs.field(factory=list)
+    jobs: JobBook = attrs.field(factory=job_book)
 
     async def put(self, request: PutRequest, body: Body) -> Version:
         """Store what `body` gives."""
@@ -121,6 +193,25 @@ class FakeStore:
             request.name, hash, len(content), request.headers, request.put_id
         )
 
+    async def instant(self, request: PutRequest) -> Version | None:
+        """A version of a content that is there."""
+        if self.put_error is not None:
+            raise self.put_error
+        hash = request.digest
+        if hash is None or len(self.contents.get(hash, b"")) != request.size:
+            return None
+        request.condition.check(self._etag(request.name))
+        size = request.size or 0
+        return self._add(request.name, hash, size, request.headers, request.put_id)
+
+    async def begin_upload(self, request: PutRequest, size: int) -> Begun:
+        """Note it; the token is always the same."""
+        if self.put_error is not None:
+            raise self.put_error
+        request.condition.check(self._etag(request.name))
+        self.begun.append((request, size))
+        return Begun("TOKEN", size)
+
     async def open(self, name: str, number: int | None) -> FakeObject:
         """The newest version, or that one."""
         if self.open_error is not None:
@@ -141,7 +232,7 @@ class FakeStore:
         etag = self._etag(name)
         if etag is None:
             raise NotFound("there is nothing to delete")
-        condition.check(etag)
+        condition.check(etag, self.names[name][-1].created / 1000)
         return self._add(name, "", 0, {}, put_id, deleted=True)
 
     async def purge(self, name: str, number: int) -> None:
@@ -207,6 +298,17 @@ class FakeStore:
     def view(self) -> dict[str, Any]:
         """The cluster."""
         return {"nodes": [], "repairs": {"waiting": 0, "worst": None}, "jobs": {}}
+
+    async def adopt(self) -> dict[str, Any]:
+        """Nothing to adopt."""
+        return {"epoch": 7, "nothing_removed_for": 60.0}
+
+    async def drain(self, node: str, *, on: bool) -> dict[str, Any]:
+        """Note it."""
+        if node != "n":
+            raise NotFound("there is no such node in this cluster")
+        self.drained.append(on)
+        return {"id": node, "draining": on, "state": "up"}
 
     def figures(self) -> Mapping[str, float]:
         """Two figures."""

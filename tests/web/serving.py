@@ -13,16 +13,20 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTim
 from twisted.trial.unittest import TestCase
 
 from ostore.engine.store import ObjectStore
+from ostore.model.signing import AnyHost, Caller, Guard, Nonces
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import InlineWorkers
 from ostore.streaming.site import StreamingSite
 from ostore.streaming.tasks import start
+from ostore.web.api.jobs import Administration
 from ostore.web.api.root import Api
 from tests.support.http import Answer, Connection, Headers, connect, exchange
 from tests.web.fake_store import FakeStore
 
 reactor = cast("IReactorTCP", installed)
 timers = cast("IReactorTime", installed)
+
+SECRET = b"0123456789abcdef0123456789abcdef"
 
 MOST_TURNS = 5000
 """Turns of the reactor, 1 ms apart, after which what does not happen never will."""
@@ -33,6 +37,7 @@ class Served(TestCase):
 
     timeout = 30
     require_digest = False
+    instant_upload = True
 
     def setUp(self) -> None:
         """Listen on a free port."""
@@ -44,7 +49,11 @@ class Served(TestCase):
             self.clock,
             self.lines.append,
             InlineWorkers(),
+            admin=Administration(
+                Guard([SECRET], AnyHost, self.clock.wall, Nonces()), self.clock.wall
+            ),
             require_digest=self.require_digest,
+            instant_upload=self.instant_upload,
         )
         self.site = StreamingSite(api, self.clock, os.urandom)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
@@ -71,6 +80,12 @@ class Served(TestCase):
         """One request on a connection of its own."""
         lines = [*headers.items()] if isinstance(headers, Mapping) else headers
         return await exchange(reactor, self.port, method, target, lines, body)
+
+    async def signed(self, method: str, target: str) -> Answer:
+        """One request that bears the cluster's signature."""
+        caller = Caller("test", SECRET, time.time, os.urandom)
+        headers = {"Host": "any", **caller.headers("", method, "any", target)}
+        return await self.ask(method, target, headers)
 
     async def connected(self) -> Connection:
         """A connection that tearDown closes."""

@@ -97,14 +97,88 @@ class CodingTests(Served):
         self.assertEqual((answer.status, decoded(answer)), (200, TEXT))
 
     async def test_conditions(self) -> None:
-        """The tag of any coding names the version."""
-        for tag in (HASH, f"{HASH}-gzip", f"{HASH}-zstd"):
-            answer = await self.get("gzip", If_None_Match=f'"{tag}"')
-            self.assertEqual(answer.status, 304)
-            self.assertEqual(answer.get("etag"), f'"{HASH}-gzip"')
+        """A 304 names what the client has, if it takes that; If-Match the version."""
+        for accepted, asked, told in (
+            ("gzip", f'"{HASH}-gzip"', f"{HASH}-gzip"),
+            ("gzip", f'W/"{HASH}-gzip"', f"{HASH}-gzip"),
+            ("gzip", f'"{HASH}"', HASH),
+            ("gzip, zstd", f'"{HASH}-gzip"', f"{HASH}-gzip"),
+            ("gzip, zstd", f'"{HASH}", "{HASH}-gzip"', f"{HASH}-gzip"),
+            ("gzip, zstd", "*", f"{HASH}-zstd"),
+            ("", f'"{HASH}"', HASH),
+            ("", "*", HASH),
+            # a cache must not be told to hand these bytes to that client
+            ("gzip", f'"{HASH}-zstd"', None),
+            ("", f'"{HASH}-gzip"', None),
+            ("gzip, identity;q=0", f'"{HASH}"', None),
+        ):
+            answer = await self.get(accepted, If_None_Match=asked)
+            if told is None:
+                self.assertEqual((answer.status, decoded(answer)), (200, TEXT), asked)
+                continue
+            self.assertEqual(answer.status, 304, (accepted, asked))
+            self.assertEqual(answer.get("etag"), f'"{told}"')
             self.assertEqual(answer.get("vary"), "Accept-Encoding")
+        for tag in (HASH, f"{HASH}-gzip", f"{HASH}-zstd"):
             self.assertEqual((await self.get("gzip", If_Match=f'"{tag}"')).status, 200)
         self.assert_problem(await self.get("gzip", If_Match=f'"{HASH}-br"'), 412)
+
+    async def test_without_accept_encoding(self) -> None:
+        """Who says nothing takes everything, and gets the plain body."""
+        for tag in (HASH, f"{HASH}-gzip"):
+            headers = {"If-None-Match": f'"{tag}"'}
+            answer = await self.ask("GET", "/objects/a", headers)
+            self.assertEqual((answer.status, answer.get("etag")), (304, f'"{tag}"'))
+        answer = await self.ask("GET", "/objects/a")
+        self.assertEqual((answer.get("etag"), answer.body), (f'"{HASH}"', TEXT))
+
+    async def test_part_of_what_was_coded(self) -> None:
+        """If-Match with the tag of coded bytes never gives a part of the plain ones."""
+        for tag, status in ((HASH, 206), (f"{HASH}-gzip", 412)):
+            answer = await self.get("gzip", Range="bytes=0-9", If_Match=f'"{tag}"')
+            self.assertEqual(answer.status, status)
+        answer = await self.get(
+            "gzip", Range="bytes=0-9", If_Match=f'"{HASH}-gzip"', If_Range='"0"'
+        )
+        self.assertEqual((answer.status, decoded(answer)), (200, TEXT))
+
+    async def test_not_modified_since(self) -> None:
+        """A 304 by date bears the tag of what a GET would have given."""
+        first = await self.get("gzip")
+        since = first.get("last-modified") or ""
+        answer = await self.get("gzip", If_Modified_Since=since)
+        self.assertEqual(answer.status, 304)
+        self.assertEqual(answer.get("etag"), first.get("etag"))
+
+    async def test_wanted_digest(self) -> None:
+        """Who wants the digest gets the bytes of which it is known, if it takes them."""
+        plain = await self.ask("GET", "/objects/a")
+        for wanted, coding, digest in (
+            ("sha-256=10", None, True),
+            ("md5=3, sha-256=1;x", None, True),
+            ("sha-256=0", "gzip", False),
+            ("sha-512=9", "gzip", False),
+            ("sha-256=11", "gzip", False),
+            ("sha-256=:x:", "gzip", False),
+            ("SHA-256=3", "gzip", False),
+            ("", "gzip", False),
+        ):
+            answer = await self.get("gzip", Want_Repr_Digest=wanted)
+            self.assertEqual(answer.get("content-encoding"), coding, wanted)
+            self.assertEqual(decoded(answer), TEXT)
+            self.assertEqual(answer.get("repr-digest") is not None, digest, wanted)
+            if digest:
+                self.assertEqual(answer.get("repr-digest"), plain.get("repr-digest"))
+        answer = await self.get("gzip, identity;q=0", Want_Repr_Digest="sha-256=1")
+        self.assertEqual(answer.get("content-encoding"), "gzip")
+
+    async def test_unwanted_digest(self) -> None:
+        """Who refuses the digest gets none; nonsense is passed over."""
+        for wanted, sent in (("sha-256=0", False), ("=", True), ("sha-256", True)):
+            for more in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=0-9,900-999"}):
+                headers = {"Want-Repr-Digest": wanted, **more}
+                answer = await self.ask("GET", "/objects/a", headers)
+                self.assertEqual(answer.get("repr-digest") is not None, sent)
 
     async def test_head(self) -> None:
         """HEAD has the headers of GET, and no length that is not known."""

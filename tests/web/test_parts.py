@@ -82,6 +82,30 @@ class PartsTests(Served):
         answer = await self.ranges(asked)
         self.assertEqual(len(answer.body), 200)
 
+    async def test_neighbours_are_read_in_one_go(self) -> None:
+        """Ascending parts cost one stream, so no stripe is read once for each."""
+        asked = [(n, n + 3) for n in range(0, 9000, 400)]
+        answer = await self.ranges(",".join(f"{a}-{b}" for a, b in asked))
+        shown = [(payload, where) for _, where, payload in parts_of(answer)]
+        size = len(self.text)
+        self.assertEqual(
+            shown,
+            [(self.text[a : b + 1], f"bytes {a}-{b}/{size}") for a, b in asked],
+        )
+        self.assertEqual(len(self.store.streams), 1)
+        self.assertTrue(self.store.streams[0].closed)
+
+    async def test_pieces_of_any_size(self) -> None:
+        """Wherever the pieces of the content end, each part is exact."""
+        spans = [(0, 0), (200, 999), (1200, 1200), (3000, 3999), (9990, 9999)]
+        asked = ",".join(f"{first}-{last}" for first, last in spans)
+        for self.store.piece in (1, 7, 200, 201, 1000, 4096):
+            answer = await self.ranges(asked)
+            self.assertEqual(
+                [payload for _, _, payload in parts_of(answer)],
+                [self.text[first : last + 1] for first, last in spans],
+            )
+
     async def test_some_out_of_reach(self) -> None:
         """Ranges behind the end are left out; all of them there is 416."""
         answer = await self.ranges("0-9,20000-20009,5000-5009")

@@ -230,6 +230,24 @@ class RangeTests(Served):
             self.assertEqual(answer.status, status, value)
             self.assertEqual(len(answer.body), 4 if status == 206 else 1024)
 
+    async def test_if_range_within_a_second(self) -> None:
+        """A date proves nothing when the version below has it too, or is not known."""
+        lines = {"Range": "bytes=0-3", "If-Range": MODIFIED}
+        self.store.fill("a", CONTENT[::-1])
+        self.store.moments = 0
+        self.store.fill("a", CONTENT)
+        answer = await self.ask("GET", "/objects/a", lines)
+        self.assertEqual((answer.status, answer.body), (200, CONTENT))
+        pinned = await self.ask("GET", "/objects/a?version=2", lines)
+        self.assertEqual((pinned.status, pinned.body), (206, CONTENT[:4]))
+        del self.store.names["a"][0]
+        answer = await self.ask("GET", "/objects/a", lines)
+        self.assertEqual((answer.status, answer.body), (200, CONTENT))
+        self.store.moments = -1
+        self.store.fill("b", CONTENT[::-1], CONTENT)
+        answer = await self.ask("GET", "/objects/b", lines)
+        self.assertEqual((answer.status, answer.body), (206, CONTENT[:4]))
+
     async def test_only_the_part_is_read(self) -> None:
         """A range asks the store for its bytes alone."""
         self.store.fill("a", CONTENT)

@@ -15,8 +15,12 @@ ALLOWED = {
     "/objects/{name}": "GET, HEAD, PUT, POST, DELETE, OPTIONS",
     "/versions/": "GET, HEAD, OPTIONS",
     "/versions/{name}": "GET, HEAD, OPTIONS",
+    "/temp/{token}": "HEAD, PUT, DELETE, OPTIONS",
     "/locate/{hash}": "GET, HEAD, OPTIONS",
     "/cluster": "GET, HEAD, OPTIONS",
+    "/cluster/adopt": "POST, OPTIONS",
+    "/cluster/jobs/{job}": "GET, HEAD, POST, OPTIONS",
+    "/cluster/nodes/{node}": "POST, OPTIONS",
     "/health/live": "GET, HEAD, OPTIONS",
     "/health/ready": "GET, HEAD, OPTIONS",
     "/metrics": "GET, HEAD, OPTIONS",
@@ -30,7 +34,12 @@ class RouteTests(Served):
         """OPTIONS is 204 with Allow on every target."""
         self.assertEqual(set(ROUTES), set(ALLOWED))
         for route, allow in ALLOWED.items():
-            answer = await self.ask("OPTIONS", route.format(name="a", hash="0" * 64))
+            answer = await self.ask(
+                "OPTIONS",
+                route.format(
+                    name="a", hash="0" * 64, job="scrub", token="t", node="n/drain"
+                ),
+            )
             self.assertEqual((answer.status, answer.body), (204, b""), route)
             self.assertEqual(answer.get("allow"), allow)
             self.assertIsNone(answer.get("content-length"))
@@ -45,7 +54,9 @@ class RouteTests(Served):
     async def test_other_methods(self) -> None:
         """Every method that is not allowed is 405 with Allow."""
         for route, allow in ALLOWED.items():
-            target = route.format(name="a", hash="0" * 64)
+            target = route.format(
+                name="a", hash="0" * 64, job="scrub", token="t", node="n/drain"
+            )
             for method in ("PUT", "POST", "DELETE", "PATCH", "TRACE", "BREW"):
                 if method in allow or (route == "/objects/" and method != "PATCH"):
                     continue
@@ -134,7 +145,8 @@ class AccessLogTests(Served):
         await self.ask("PUT", "/objects/a", secrets, b"very-secret-5")
         await self.ask("PUT", "/objects/", secrets, b"very-secret-6")
         await self.ask("GET", "/nowhere", secrets)
-        self.assertEqual(len(self.lines), 3)
+        await self.ask("PUT", "/temp/very-secret-7", {"Range": "bytes=0-"}, b"")
+        self.assertEqual(len(self.lines), 4)
         self.assertNotIn("very-secret", json.dumps(self.lines))
 
     async def test_no_raw_names(self) -> None:

@@ -200,6 +200,28 @@ class PutTests(Served):
         fresh = await self.ask("PUT", "/objects/a", {"If-Match": f'"{HASH}"'}, b"x")
         self.assertEqual(fresh.status, 200)
 
+    async def test_of_a_version(self) -> None:
+        """A version is never written again: asking for that is refused early."""
+        headers = {"X-Ostore-Copy-From": "a"}
+        for method, more, body in (
+            ("PUT", {}, b"x"),
+            ("POST", {}, b"x"),
+            ("PUT", headers, b""),
+        ):
+            answer = await self.ask(method, "/objects/a?version=1", more, body)
+            self.assertIn("version", self.assert_problem(answer, 400))
+        self.assertEqual(self.store.puts, [])
+
+    async def test_unmodified_since(self) -> None:
+        """If-Unmodified-Since reaches the store with PUT, POST and DELETE."""
+        date = {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:09 GMT"}
+        await self.ask("PUT", "/objects/a", date, HELLO)
+        await self.ask("POST", "/objects/b", date, HELLO)
+        for put in self.store.puts:
+            self.assertEqual(put.condition.if_unmodified_since, 9)
+        for target in ("/objects/a", "/objects/a?version=1"):
+            self.assert_problem(await self.ask("DELETE", target, date), 412)
+
     async def test_idempotency(self) -> None:
         """The same key and name make one version; the put_id depends on both."""
         key = {"Idempotency-Key": "k" * 255}
@@ -240,12 +262,6 @@ class PostTests(Served):
         await self.ask("DELETE", "/objects/a")
         answer = await self.ask("POST", "/objects/a", body=HELLO)
         self.assertEqual((answer.status, answer.json()["version"]), (201, 3))
-
-    async def test_uploads_in_parts(self) -> None:
-        """`Size` asks for what is not there: 400 that says so, and nothing is stored."""
-        answer = await self.ask("POST", "/objects/a", {"Size": "5"}, b"")
-        self.assertIn("resumable", self.assert_problem(answer, 400))
-        self.assertEqual(self.store.puts, [])
 
 
 class DeleteTests(Served):

@@ -32,7 +32,7 @@ class Role:
 
     def makeService(self, options: RoleOptions) -> IService:
         """Make the service that the options describe."""
-        from ostore.service.allocation import give_back_memory
+        from ostore.service.allocation import give_back_memory, settle
         from ostore.service.console import never_wait_for_readers
         from ostore.service.failing import StartError
 
@@ -42,6 +42,7 @@ class Role:
             made = import_module(self._module).makeService(options)
         except StartError as error:
             raise SystemExit(f"{self.tapname}: {error}") from None
+        made.risen = settle
         return cast("IService", made)
 
 

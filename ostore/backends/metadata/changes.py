@@ -53,7 +53,7 @@ def add_version(
     etag = None if below is None or below.deleted else below.hash
     if new.deleted and etag is None:
         raise NotFound("there is nothing to delete")
-    new.condition.check(etag)
+    new.condition.check(etag, None if below is None else below.created / 1000)
 
     key = (new.bucket, new.name)
     head = db.execute(_HEAD, key).fetchall()

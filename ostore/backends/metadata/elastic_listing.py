@@ -21,6 +21,8 @@ from ostore.streaming.tasks import start
 
 MOST = 5000
 """The most entries of a page and one: what one search gives."""
+_FEW = 100
+"""The most names of one search where some of them may be in vain."""
 _HEADS = 200
 """The most whole heads that one search gives."""
 
@@ -114,11 +116,14 @@ class Listing:
         """Entries from `low` on; what a prefix holds is passed over in one step."""
         found: list[Version | str] = []
         passed: str | None = None
+        most = _FEW
         while low is not None and len(found) < count:
-            size = count - len(found)
+            size = min(most, count - len(found))
             page, ended = await self._items(asked, low, size)
+            most = MOST
             for one in page:
                 if passed is not None and one.name.startswith(passed):
+                    most = _FEW
                     continue
                 passed = rolled_up(one.name, asked.prefix, asked.delimiter)
                 found.append(one if passed is None else passed)

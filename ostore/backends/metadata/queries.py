@@ -36,6 +36,10 @@ _LISTING = f"""
     WHERE head.bucket = ? AND head.live = 1 AND head.name >= ? AND head.name < ?
     ORDER BY head.name LIMIT ?
 """  # noqa: S608 - a constant
+_NAMES = """
+    SELECT name FROM head INDEXED BY head_live
+    WHERE bucket = ? AND live = 1 AND name >= ? AND name < ? ORDER BY name LIMIT ?
+"""
 _HASHES = """
     WITH RECURSIVE step (hash) AS (
         SELECT min(hash) FROM version WHERE deleted = 0 AND hash > ?
@@ -119,20 +123,36 @@ def listing(
     last = after
     while low is not None:
         room = limit - len(items) - len(prefixes)
-        rows = db.execute(_LISTING, (bucket, low, end, room + 1))
-        low = None
-        for row in rows:
-            if len(items) + len(prefixes) >= limit:
-                return Page(tuple(items), tuple(prefixes), last)
-            found = version_of(row)
-            folder = rolled_up(found.name, prefix, delimiter)
-            if folder is not None:
-                prefixes.append(folder)
-                last, low = folder, successor(folder)
-                break
-            items.append(found)
-            last = found.name
+        found, low = _names(db, (bucket, low, end, room + 1), prefix, delimiter)
+        if shown := found[:room]:
+            span = (bucket, shown[0], shown[-1] + "\0", room)
+            items += map(version_of, db.execute(_LISTING, span))
+            last = shown[-1]
+        if len(found) > room or (low is not None and len(found) == room):
+            return Page(tuple(items), tuple(prefixes), last)
+        if low is not None:
+            prefixes.append(low)
+            last, low = low, successor(low)
     return Page(tuple(items), tuple(prefixes))
+
+
+def _names(
+    db: sqlite3.Connection,
+    asked: tuple[str, str, str | bytes, int],
+    prefix: str,
+    delimiter: str,
+) -> tuple[list[str], str | None]:
+    """Live names up to the first that is rolled up, and what stands for that one.
+
+    The versions are left alone: of a folder's content no more than a name is read.
+    """
+    found: list[str] = []
+    for (name,) in db.execute(_NAMES, asked):
+        folder = rolled_up(name, prefix, delimiter)
+        if folder is not None:
+            return found, folder
+        found.append(name)
+    return found, None
 
 
 def first(prefix: str, delimiter: str, after: str) -> str | None:

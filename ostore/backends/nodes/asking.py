@@ -15,6 +15,7 @@ from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
 from ostore.model.nodes import Members
 from ostore.model.signing import GUARDED, Caller
 from ostore.streaming.client import (
+    SWITCHED,
     Broken,
     Buffer,
     ClientConnection,
@@ -40,7 +41,8 @@ class Ask:
     """A request; `headers` may hold some of those that the signature guards.
 
     `parts` are its body; one that `streams` sends its body behind its head instead. A
-    `repeatable` one may reach the node twice without harm.
+    `repeatable` one may reach the node twice without harm. A `fresh` one goes on a new
+    connection: it may not reach it twice, and is not lost to one that was idle.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Ask:
     parts: Sequence[Buffer] = ()
     streams: bool = False
     repeatable: bool = False
+    fresh: bool = False
     patience: float = ANSWER
     limit: int = MAX_ANSWER
 
@@ -75,8 +78,14 @@ class Exchange:
     """
 
     def __init__(
-        self, ask: Ask, connection: ClientConnection, pool: Pool, peer: Peer
+        self,
+        ask: Ask,
+        connection: ClientConnection,
+        pool: Pool,
+        peer: Peer,
+        authorization: str,
     ) -> None:
+        self.authorization = authorization
         self._ask = ask
         self._connection = connection
         self._pool = pool
@@ -131,6 +140,22 @@ class Exchange:
     async def told(self) -> Told:
         """The whole answer; raises what it stands for when it is an error."""
         return Told(await self.success(), await self.rest())
+
+    async def switched(
+        self, protocol: str
+    ) -> tuple[ClientConnection, Mapping[str, str]]:
+        """The connection, on which the node speaks that protocol now, and its headers.
+
+        It is the caller's until close(). Raises what any other answer stands for.
+        """
+        head = await self.head()
+        if head.status != SWITCHED or head.headers.get("upgrade") != protocol:
+            raise _refusal(head.status, await self.rest())
+        return self._connection, head.headers
+
+    def distrust(self) -> None:
+        """The node fell silent on this connection."""
+        self._pool.distrust(self._connection)
 
     def close(self) -> None:
         """Give the connection back; it is cut unless the answer was read to its end."""
@@ -214,10 +239,12 @@ class Peer:
     async def begin(self, ask: Ask, *, fresh: bool = False) -> Exchange:
         """Send a request as far as it is known. Raises NodeUnreachable."""
         address = self.address
-        connection = await self._pool.take(address, fresh=fresh)
-        exchange = Exchange(ask, connection, self._pool, self)
+        connection = await self._pool.take(address, fresh=fresh or ask.fresh)
+        signed = self._signed(ask, address)
+        authorization = signed["Authorization"]
+        exchange = Exchange(ask, connection, self._pool, self, authorization)
         try:
-            lines = self._lines(ask, address)
+            lines = self._lines(ask, address, signed)
             connection.begin(ask.method, lines, ask.parts, whole=not ask.streams)
         except BaseException:
             exchange.close()
@@ -230,8 +257,16 @@ class Peer:
             raise NodeUnreachable("another node answers at that address")
         now = head.headers.get(NOW.lower(), "")
         if _NOW.fullmatch(now):
-            self._told = True
-            self._caller.told(self.node, float(now))
+            self.clock_shows(float(now))
+
+    def clock_shows(self, now: float) -> None:
+        """The node has told the time, in seconds since 1970."""
+        self._told = True
+        self._caller.told(self.node, now)
+
+    def conversation_key(self, exchange: Exchange, salt: bytes) -> bytes:
+        """The key of what that request began."""
+        return self._caller.conversation_key(exchange.authorization, salt)
 
     async def by_its_clock(self, wall: float) -> float:
         """A time of our own clock as the node's shows it."""
@@ -248,11 +283,13 @@ class Peer:
             raise
         return exchange
 
-    def _lines(self, ask: Ask, address: Address) -> bytes:
+    def _signed(self, ask: Ask, address: Address) -> Mapping[str, str]:
         guarded = {name: ask.headers[name] for name in GUARDED if name in ask.headers}
-        signed = self._caller.headers(
+        return self._caller.headers(
             self.node, ask.method, address.netloc, ask.target, guarded
         )
+
+    def _lines(self, ask: Ask, address: Address, signed: Mapping[str, str]) -> bytes:
         lines = [
             f"{ask.method} {ask.target} HTTP/1.1",
             f"Host: {address.netloc}",

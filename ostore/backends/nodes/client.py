@@ -30,6 +30,7 @@ from ostore.backends.nodes.protocol import (
     list_from_json,
 )
 from ostore.backends.nodes.upload import RemoteSink, remove
+from ostore.backends.nodes.uploads import RemoteUploads
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
 from ostore.interfaces import INodes, IShardStore
@@ -81,6 +82,10 @@ class HttpNodes:
         """The shards of that node."""
         return self._known(node)
 
+    def uploads(self, node: str) -> RemoteUploads:
+        """The resumable uploads on that node."""
+        return RemoteUploads(self._known(node).peer, self._clock)
+
     def place(self, node: str) -> str:
         """Its host:port."""
         return self._known(node).peer.address.place
@@ -89,6 +94,11 @@ class HttpNodes:
         """Tell a node which cluster it belongs to. Raises ShardRefused when it is of another."""
         target = f"/cluster-id?id={checked_id(facts.id)}&epoch={facts.epoch}"
         await self._known(node).peer.ask(Ask("POST", target, repeatable=True))
+
+    async def drain(self, node: str, on: bool) -> None:
+        """Have a node give its shards away, or no longer so."""
+        ask = Ask("POST", f"/drain?on={on:d}", repeatable=True)
+        await self._known(node).peer.ask(ask)
 
     def keep(self, nodes: Collection[str]) -> None:
         """Forget all others: their clocks, and what was made to reach them."""
@@ -107,9 +117,11 @@ class HttpNodes:
         if known is None:
             peer = Peer(node, self._members, self._caller, self._pool, self._clock)
             _ = peer.address
-            known = RemoteStore(peer, self._clock, self._tasks, self._entropy)
-            self._stores[node] = known
+            known = self._stores[node] = self._made(peer)
         return known
+
+    def _made(self, peer: Peer) -> RemoteStore:
+        return RemoteStore(peer, self._clock, self._tasks, self._entropy)
 
 
 @implementer(IShardStore)
@@ -278,6 +290,27 @@ class RemoteStore:
             return int(shown["bytes"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer is no number of bytes") from None
+
+    async def check(self, key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Have some stripes read there; bytes, and the stripe to go on with."""
+        target = (
+            f"/objects/{shard_name(key)}?do=check&layout={key.layout}&first={first:d}"
+        )
+        ask = Ask("POST", target, repeatable=True, patience=COMMIT)
+        shown = (await self.peer.ask(ask)).json()
+        try:
+            return int(shown["bytes"]), int(shown["next"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise NodeUnreachable("the node's answer is no number of bytes") from None
+
+    async def sweep(self) -> int:
+        """Have temporaries and uploads removed that have expired; how many."""
+        ask = Ask("POST", "/sweep", repeatable=True, patience=COMMIT)
+        shown = (await self.peer.ask(ask)).json()
+        try:
+            return int(shown["removed"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise NodeUnreachable("the node's answer is no number") from None
 
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""

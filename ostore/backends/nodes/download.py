@@ -30,6 +30,11 @@ DOUBT = 2.0
 """Seconds for finding out why an answer was cut."""
 
 
+def target_of(key: ShardKey, *, bad: bool) -> str:
+    """The target under which a shard is read. Raises Malformed."""
+    return f"/objects/{shard_name(key)}?layout={key.layout}{'&bad=1' if bad else ''}"
+
+
 async def open_remote(
     peer: Peer, key: ShardKey, clock: Clock, *, bad: bool = False
 ) -> RemoteReader:
@@ -37,7 +42,7 @@ async def open_remote(
 
     Raises ShardMissing, ShardRotten, NodeUnreachable.
     """
-    target = f"/objects/{shard_name(key)}?layout={key.layout}{'&bad=1' if bad else ''}"
+    target = target_of(key, bad=bad)
     told = await peer.ask(
         Ask("GET", f"{target}&part=index", repeatable=True, limit=MAX_TABLE)
     )
@@ -77,15 +82,20 @@ class RemoteReader:
             await open_remote(self._peer, self.facts.key, self._clock)
 
         stop = min(stop, len(self.table))
-        return RemoteStream(begin, doubt, self.table, self._clock, first, stop)
+        return RemoteStream(begin, doubt, self._belongs, self._clock, first, stop)
 
     async def close(self) -> None:
         """Nothing is held."""
 
+    def _belongs(self, frame: Frame) -> bool:
+        row = self.table.row(frame.number)
+        block = self.table.geometry.block(row.stored)
+        return frame.row == row and len(frame.block) == block
+
 
 @implementer(IFrameStream)
 class RemoteStream:
-    """Frames out of one answer, each checked; about 256 KiB come ahead of the reader.
+    """Frames out of one answer, each checked (`belongs`); about 256 KiB come ahead of the reader.
 
     A reader that rests for long lets go of the answer, and asks for the remaining
     frames when it goes on.
@@ -95,14 +105,14 @@ class RemoteStream:
         self,
         begin: Callable[[int], Awaitable[Exchange]],
         doubt: Callable[[], Awaitable[None]],
-        table: Table,
+        belongs: Callable[[Frame], bool],
         clock: Clock,
         first: int,
         stop: int,
     ) -> None:
         self._begin = begin
         self._doubt = doubt
-        self._table = table
+        self._belongs = belongs
         self._clock = clock
         self._next = first
         self._stop = stop
@@ -148,13 +158,9 @@ class RemoteStream:
             self._exchange.close()
 
     def _checked(self, frame: Frame) -> Frame:
-        """The frame, if it is the one in the table. Raises ShardRefused."""
-        if frame.number < self._stop:
-            row = self._table.row(frame.number)
-            if frame.row == row and len(frame.block) == self._table.geometry.block(
-                row.stored
-            ):
-                return frame
+        """The frame, if it is one that was asked for. Raises ShardRefused."""
+        if frame.number < self._stop and self._belongs(frame):
+            return frame
         raise ShardRefused("the node's frame differs from the stripe table")
 
     async def _reason(self, error: ShardError) -> ShardError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from ostore.interfaces import INodes, IShardStore
+from ostore.interfaces import INodes, IShardStore, IUploads
 from ostore.model.errors import NodeUnreachable
 
 
@@ -13,11 +13,17 @@ class LocalNodes:
     """Stores by node id; whoever starts and stops the nodes keeps it up to date."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, tuple[IShardStore, str]] = {}
+        self._nodes: dict[str, tuple[IShardStore, IUploads | None, str]] = {}
 
-    def add(self, node: str, store: IShardStore, place: str) -> None:
+    def add(
+        self,
+        node: str,
+        store: IShardStore,
+        place: str,
+        uploads: IUploads | None = None,
+    ) -> None:
         """Reach that node; a second time replaces what was there."""
-        self._nodes[node] = store, place
+        self._nodes[node] = store, uploads, place
 
     def remove(self, node: str) -> None:
         """Reach it no longer; nothing if it was unknown."""
@@ -27,11 +33,18 @@ class LocalNodes:
         """The shards of that node."""
         return self._entry(node)[0]
 
+    def uploads(self, node: str) -> IUploads:
+        """Its resumable uploads, if it takes any."""
+        uploads = self._entry(node)[1]
+        if uploads is None:
+            raise NodeUnreachable("that node takes no resumable uploads")
+        return uploads
+
     def place(self, node: str) -> str:
         """How `/locate` names it."""
-        return self._entry(node)[1]
+        return self._entry(node)[2]
 
-    def _entry(self, node: str) -> tuple[IShardStore, str]:
+    def _entry(self, node: str) -> tuple[IShardStore, IUploads | None, str]:
         try:
             return self._nodes[node]
         except KeyError:

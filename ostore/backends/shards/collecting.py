@@ -6,8 +6,10 @@ import posixpath
 from collections.abc import Awaitable, Callable, Sequence
 
 from ostore.backends.shards.disk import Disk
+from ostore.backends.shards.filed import FiledShards
 from ostore.backends.shards.files import on_disk
 from ostore.backends.shards.root import Root
+from ostore.backends.shards.segments.packed import PackedShards
 from ostore.model.ages import WallWatch
 from ostore.model.errors import ShardRefused
 from ostore.model.layouts import ShardKey
@@ -25,19 +27,28 @@ async def no_fence(_: int) -> None:
 class Exits:
     """What must hold before a shard of one root may go; owned by its store.
 
-    An order names the age that it was decided upon. It is asked of the file itself, in
+    An order names the age that it was decided upon. It is asked of the shard itself, in
     the content's turn: what was renewed since then is younger. Until the wall clock was
     seen to run evenly for long enough no age counts.
     """
 
     def __init__(
-        self, disk: Disk, root: Root, workers: Workers, clock: Clock, fence: Fence
+        self,
+        disk: Disk,
+        root: Root,
+        workers: Workers,
+        clock: Clock,
+        fence: Fence,
+        filed: FiledShards,
+        packed: PackedShards,
     ) -> None:
         self._disk = disk
         self._root = root
         self._workers = workers
         self._clock = clock
         self._fence = fence
+        self._filed = filed
+        self._packed = packed
         self._watch = WallWatch()
         self.look()
 
@@ -54,24 +65,43 @@ class Exits:
         """Raise ShardRefused when the shard is younger, or its file is gone."""
         if not age:
             return
-        old: dict[str, int] = {}
-        if self._counts(age):
+        old = self.counts(age)
+        packed = key in self._packed.keys(key.hash, bad=True)
+        if packed:
+            old = old and not self._packed.younger(key, age)
+        if old and (not packed or await self._is_filed(key)):
             paths = [self._disk.paths.shard(key)]
-            old = await self._workers.run(self._older, paths, age)
+            old = bool(await self._workers.run(self._older, paths, age))
         if not old:
             raise ShardRefused("the shard is younger than that, or its age is in doubt")
 
-    async def erase(
-        self, key: ShardKey, copies: Sequence[int], age: float
-    ) -> dict[int, int]:
-        """Remove those copies in garbage that are so old: copy number -> bytes."""
-        if not self._counts(age):
-            return {}
-        paths = {self._disk.paths.discarded(key, copy): copy for copy in copies}
-        gone = await self._workers.run(self._erase, list(paths), age)
-        return {paths[path]: size for path, size in gone.items()}
+    async def discard(self, key: ShardKey) -> bool:
+        """Move the shard to garbage from wherever it stands; False for nowhere."""
+        packed = await self._packed.discard(key)
+        if packed and not await self._is_filed(key):
+            return True
+        return await self._filed.discard(key) or packed
 
-    def _counts(self, age: float) -> bool:
+    async def erase(self, key: ShardKey, age: float) -> int:
+        """Remove what garbage has of it and is so old: bytes freed."""
+        if not self.counts(age):
+            return 0
+        found = await self._filed.discarded(key.hash)
+        paths = {
+            self._disk.paths.discarded(key, copy): copy
+            for each, copy in found
+            if each == key
+        }
+        gone = await self._workers.run(self._erase, list(paths), age)
+        for path in gone:
+            self._filed.ledger.garbage.remove(key, paths[path])
+        return sum(gone.values()) + await self._packed.erase(key, age)
+
+    async def _is_filed(self, key: ShardKey) -> bool:
+        return key in await self._filed.keys(key.hash, bad=True)
+
+    def counts(self, age: float) -> bool:
+        """Whether an age by the wall clock may be believed."""
         clock = self._clock
         return self._watch.counts(age, clock.wall(), clock.monotonic())
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
+from collections.abc import Sequence
 from contextlib import suppress
 
+from ostore.backends.shards.direct import DirectWriter
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.paths import Paths
+from ostore.erasure.geometry import Buffer
+
+DIRECT_FROM = 1 << 20
+"""A file of fewer bytes stays in the page cache: it may be read soon."""
 
 
 class Disk:
@@ -22,11 +29,47 @@ class Disk:
         self.paths = paths
         self._durable = durable
         self._ready: set[str] = set()
+        self._direct: dict[int, DirectWriter] = {}
+
+    def append(self, fd: int, parts: Sequence[Buffer], offset: int) -> None:
+        """Write at the end of a file that grows; from DIRECT_FROM on past the page cache.
+
+        Up to a page is held back until flush(), sync() or close(): nothing else may be
+        done with the file before.
+        """
+        writer = self._direct.get(fd)
+        if writer is None and offset >= DIRECT_FROM:
+            writer = self._direct[fd] = DirectWriter(self.files, fd, offset)
+        if writer is None:
+            self.files.pwrite(fd, parts, offset)
+            return
+        if offset != writer.end:
+            raise OSError(errno.EINVAL, "this is not the end of the file")
+        writer.write(parts)
+
+    def flush(self, fd: int) -> None:
+        """Write what append() holds back."""
+        writer = self._direct.pop(fd, None)
+        if writer is not None:
+            writer.flush()
+
+    def close(self, fd: int) -> None:
+        """Give up a descriptor."""
+        try:
+            self.flush(fd)
+        finally:
+            self.files.close(fd)
 
     def sync(self, fd: int) -> None:
         """Make an open file durable."""
+        self.flush(fd)
         if self._durable:
             self.files.fsync(fd)
+
+    def sync_data(self, fd: int) -> None:
+        """Make an open file's bytes durable, its times perhaps not."""
+        if self._durable:
+            self.files.fdatasync(fd)
 
     def sync_folder(self, path: str) -> None:
         """Make a folder's names durable."""

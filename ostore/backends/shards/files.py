@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -31,6 +33,15 @@ if _sync_file_range is not None:
         ctypes.c_int64,
         ctypes.c_uint,
     )
+
+PAGE = 4096
+"""Offsets, lengths and addresses of direct writes are multiples of this."""
+
+ALIGNED = 1 << 19
+"""Bytes of one direct write at most."""
+
+SPARE = 16
+"""Aligned buffers that are kept."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -71,6 +82,9 @@ def on_disk() -> Iterator[None]:
 class Files:
     """The real file system."""
 
+    def __init__(self) -> None:
+        self._aligned: deque[mmap.mmap] = deque(maxlen=SPARE)
+
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor; never follows a symbolic link at the path's end."""
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
@@ -87,6 +101,52 @@ class Files:
             rest = memoryview(b"".join(parts))[done:]
             done += os.pwritev(fd, [rest], offset + done)
         return total
+
+    def direct(self, fd: int, *, on: bool) -> bool:
+        """Have writes go past the page cache, or not; False where that cannot be."""
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        wanted = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFL, wanted)
+        except OSError:
+            return False
+        return True
+
+    def pwrite_pages(self, fd: int, parts: Sequence[Buffer], offset: int) -> bytes:
+        """Write what fills pages of PAGE bytes; gives the rest, which is not written.
+
+        For a file under direct(), at a multiple of PAGE.
+        """
+        try:
+            buffer = self._aligned.pop()
+        except IndexError:
+            buffer = mmap.mmap(-1, ALIGNED)
+        try:
+            filled = 0
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    piece = view[: ALIGNED - filled]
+                    buffer[filled : filled + len(piece)] = piece
+                    filled += len(piece)
+                    view = view[len(piece) :]
+                    if filled == ALIGNED:
+                        self._pages(fd, buffer, ALIGNED, offset)
+                        offset += ALIGNED
+                        filled = 0
+            whole = filled - filled % PAGE
+            if whole:
+                self._pages(fd, buffer, whole, offset)
+            return buffer[whole:filled]
+        finally:
+            self._aligned.append(buffer)
+
+    def _pages(self, fd: int, buffer: mmap.mmap, length: int, offset: int) -> None:
+        with memoryview(buffer) as view:
+            done = 0
+            while done < length:
+                with view[done:length] as piece:
+                    done += os.pwrite(fd, piece, offset + done)
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """Exactly `length` bytes. Raises ShortRead where the file ends before."""
@@ -146,6 +206,10 @@ class Files:
     def fsync(self, fd: int) -> None:
         """Make a file's bytes, length and times durable."""
         os.fsync(fd)
+
+    def fdatasync(self, fd: int) -> None:
+        """Make a file's bytes durable, and its length; cheaper where that is as it was."""
+        os.fdatasync(fd)
 
     def fsync_folder(self, path: str) -> None:
         """Make a folder's entries durable."""

@@ -44,8 +44,11 @@ class Keeper(Protocol):
 
     async def keep(
         self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
-    ) -> None:
-        """Call `name(standing is bad)` when it is this key's turn; note the outcome."""
+    ) -> bool:
+        """Call `name(standing is bad)` when it is this key's turn; note the outcome.
+
+        False when there was no need to call it.
+        """
 
 
 @implementer(IShardSink)
@@ -65,7 +68,11 @@ class Incoming:
         workers: Workers,
         keeper: Keeper,
         draft: ShardDraft | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
+        """`lasting`: the temporary outlives its commit, under both names."""
+        self._lasting = lasting
         self._upload = upload
         self._fd: int | None = fd
         self._shelf = shelf
@@ -106,13 +113,21 @@ class Incoming:
         offset = self._draft.offset if self._draft.frames else 0
 
         async def name(standing_bad: bool) -> int | None:
-            naming = Naming(key, deadline, age, standing_bad)
+            naming = Naming(key, deadline, age, standing_bad, self._lasting)
             return await self._workers.run(
                 self._shelf.finish, fd, self._upload, trailer, offset, naming
             )
 
         self._busy = start(self._commit(key, name))
         await shielded(self._busy)
+
+    async def sync(self) -> None:
+        """Make durable what was written."""
+        fd = await self._free()
+        self._busy = start(self._sync(fd))
+        await shielded(self._busy)
+        if self._error is not None:
+            raise self._error
 
     async def abort(self) -> None:
         """Drop the temporary, once nothing is under way in it.
@@ -155,6 +170,12 @@ class Incoming:
         except ShardError as error:
             self._error = self._error or error
 
+    async def _sync(self, fd: int) -> None:
+        try:
+            await self._workers.run(self._shelf.sync, fd)
+        except ShardError as error:
+            self._error = self._error or error
+
     async def _commit(
         self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
     ) -> None:
@@ -164,13 +185,19 @@ class Incoming:
             return await name(standing_bad)
 
         try:
-            await self._keeper.keep(key, unless_given_up)
+            named = await self._keeper.keep(key, unless_given_up)
         except ShardRefused:
             raise
         except ShardError as error:
             self._error = error
             raise
-        self._fd = None
+        fd, self._fd = self._fd, None
+        if named or fd is None:
+            return
+        if self._lasting:
+            await self._workers.run(self._shelf.close, fd)
+        else:
+            await self._workers.run(self._shelf.give_up, fd, self._upload)
 
     async def _free(self) -> int:
         """The descriptor, when nothing is under way. Raises what failed before."""

@@ -55,6 +55,11 @@ class Index:
         found = [(ShardKey(hash, e[0], e[2:].hex()), e[1]) for e in held]
         return sorted(found, key=lambda f: (f[0].index, f[0].layout, f[1]))
 
+    def holds(self, hash: str) -> bool:
+        """Whether anything of a content is there."""
+        digest = bytes.fromhex(hash)
+        return digest in self._fans[digest[0]]
+
     def hashes(self, after: str) -> Iterator[str]:
         """Content hashes greater than `after` (hex, may be empty), ascending.
 

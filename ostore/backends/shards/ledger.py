@@ -22,8 +22,12 @@ class Ledger:
         self.condemned: dict[ShardKey, str] = {}
 
     def whole(self, key: ShardKey) -> None:
-        """It is there, and young."""
+        """Its file is there, and young."""
         self.shards.add(key)
+        self.young(key)
+
+    def young(self, key: ShardKey) -> None:
+        """It is whole, wherever it is, and nothing holds of it that was said before."""
         self.bad.discard(key)
         self.condemned.pop(key, None)
 
@@ -37,14 +41,10 @@ class Ledger:
         """It was expected, and is not there."""
         if self.shards.remove(key):
             self.lost += 1
-        self._forget(key)
+        self.young(key)
 
     def discarded(self, key: ShardKey, copy: int) -> None:
         """It lies in garbage now."""
         self.shards.remove(key)
-        self._forget(key)
+        self.young(key)
         self.garbage.add(key, copy)
-
-    def _forget(self, key: ShardKey) -> None:
-        self.bad.discard(key)
-        self.condemned.pop(key, None)

@@ -37,6 +37,7 @@ class ShardNode:
         *,
         durable: bool = True,
         headroom: int | None = None,
+        pack_limit: int = 0,
     ) -> None:
         self._root = Root(path, files, entropy)
         self._workers = workers
@@ -53,6 +54,7 @@ class ShardNode:
             self._mend_root,
             durable=durable,
             fence=self._fence,
+            pack_limit=pack_limit,
         )
 
     @property
@@ -77,9 +79,11 @@ class ShardNode:
 
     @property
     def state(self) -> str:
-        """readonly, full, scanning or up: the first that is true."""
+        """readonly, draining, full, scanning or up: the first that is true."""
         if self._root.readonly:
             return "readonly"
+        if self._root.draining:
+            return "draining"
         if self._root.full:
             return "full"
         return "scanning" if self.store.scanning else "up"
@@ -149,6 +153,12 @@ class ShardNode:
             await self._workers.run(self._root.adopt, cluster, epoch)
 
         await self._serial.run(_ROOT, work)
+
+    async def drain(self, *, on: bool) -> None:
+        """Take no new shards and give away what is here, or no longer so."""
+        await self._serial.run(
+            _ROOT, lambda: self._workers.run(self._root.drain, on=on)
+        )
 
     async def _fence(self, epoch: int) -> None:
         """Keep the highest epoch that an order bore, durably, and refuse lower ones."""

@@ -16,6 +16,8 @@ _NAME = re.compile(
     r"([0-9a-f]{64})\.(0|[1-9][0-9]?)\.([0-9a-f]{32})(?:\.([1-9][0-9]{0,2}))?"
 )
 
+_TAIL = re.compile(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,15})\.([1-9][0-9]{0,15})\.tail")
+
 FANS = tuple(f"{number:02x}" for number in range(256))
 """Names of the folders below objects/: the first two digits of the hashes in them."""
 
@@ -37,6 +39,14 @@ def checked_id(text: str) -> str:
     return text
 
 
+def checked_key(key: ShardKey) -> None:
+    """Raise Malformed unless that could be a shard."""
+    checked_hash(key.hash)
+    checked_id(key.layout)
+    if not 0 <= key.index < MAX_SHARDS:
+        raise Malformed(f"a shard index is 0 to {MAX_SHARDS - 1}")
+
+
 def parse_shard(name: str) -> ShardKey | None:
     """The shard that a file in objects/ is named after; None for a strange name."""
     found = parse_garbage(name)
@@ -52,6 +62,12 @@ def parse_garbage(name: str) -> tuple[ShardKey, int] | None:
     if copy > MAX_COPY:
         return None
     return ShardKey(match[1], int(match[2]), match[3]), copy
+
+
+def parse_tail(name: str) -> tuple[str, int, int] | None:
+    """Upload, stripe and epoch of the name of a tail; None for another name."""
+    match = _TAIL.fullmatch(name)
+    return None if match is None else (match[1], int(match[2]), int(match[3]))
 
 
 def _absolute(path: str) -> str:
@@ -80,6 +96,11 @@ class Paths:
         return f"{self.root}/lock"
 
     @property
+    def draining(self) -> str:
+        """A file that is there while the node gives its shards away."""
+        return f"{self.root}/draining"
+
+    @property
     def objects(self) -> str:
         """Folders of shards."""
         return f"{self.root}/objects"
@@ -106,6 +127,14 @@ class Paths:
         """The file of a temporary."""
         return f"{self.temp}/{checked_id(upload)}"
 
+    def record(self, upload: str) -> str:
+        """What a resumable upload is to become."""
+        return f"{self.upload(upload)}.upload"
+
+    def tail(self, upload: str, stripe: int, epoch: int) -> str:
+        """The bytes of a stripe that is not complete."""
+        return f"{self.upload(upload)}.{stripe:d}.{epoch:d}.tail"
+
     def discarded(self, key: ShardKey, copy: int) -> str:
         """The file of a shard in garbage; `copy` tells equal ones apart, from 0."""
         if not 0 <= copy <= MAX_COPY:
@@ -115,6 +144,5 @@ class Paths:
 
 
 def _name(key: ShardKey) -> str:
-    if not 0 <= key.index < MAX_SHARDS:
-        raise Malformed(f"a shard index is 0 to {MAX_SHARDS - 1}")
-    return f"{checked_hash(key.hash)}.{key.index}.{checked_id(key.layout)}"
+    checked_key(key)
+    return f"{key.hash}.{key.index}.{key.layout}"

@@ -34,6 +34,8 @@ class Root:
         self.paths = Paths(path)
         self.readonly = ""
         """Why nothing may be written; empty when all is well."""
+        self.draining = False
+        """The node is to hold nothing; remembered on the disk."""
         self.full = False
         """No room for new shards; the node's owner sets it."""
         self.identity = Identity("", 0)
@@ -60,6 +62,7 @@ class Root:
                 )
             found = self._identities.read() or Identity(self._entropy(16).hex(), 0)
             self._settle(attrs.evolve(found, boot=found.boot + 1))
+            self.draining = self._stat(self.paths.draining) is not None
         except OSError as error:
             self.close()
             raise NodeUnreachable(
@@ -130,6 +133,22 @@ class Root:
             self._identities.write(changed)
         self.identity = changed
 
+    def drain(self, *, on: bool) -> None:
+        """Remember, durably, whether the node is to give its shards away."""
+        self.check()
+        with on_disk():
+            self._mark(on=on)
+        self.draining = on
+
+    def _mark(self, *, on: bool) -> None:
+        path = self.paths.draining
+        if on:
+            self._files.close(self._files.open(path, os.O_WRONLY | os.O_CREAT))
+        else:
+            with suppress(FileNotFoundError):
+                self._files.remove(path)
+        self._files.fsync_folder(self.paths.root)
+
     def _mend(self) -> bool:
         found = self._stat(self.paths.root)
         if found is not None and _stamp(found) == self._stamp:
@@ -157,6 +176,8 @@ class Root:
             self.readonly = "another process has the storage root"
             return False
         self._settle(attrs.evolve(self.identity, boot=self.identity.boot + 1))
+        if self.draining:
+            self._mark(on=True)
         return True
 
     def _take_over(self, found: Identity) -> bool:
@@ -172,6 +193,7 @@ class Root:
             epoch = max(found.epoch, ours.epoch)
             cluster = ours.cluster or found.cluster
             self._settle(Identity(ours.node, boot, cluster, epoch))
+            self.draining = self._stat(self.paths.draining) is not None
             return True
         return False
 

@@ -35,13 +35,15 @@ class Naming:
     """What a commit asks for.
 
     `deadline` is in seconds since 1970, `age` in seconds. `standing_bad`: whatever
-    bears the name already is known to be rotten.
+    bears the name already is known to be rotten. `lasting`: the temporary keeps its own
+    name as well.
     """
 
     key: ShardKey
     deadline: float | None
     age: float
     standing_bad: bool = False
+    lasting: bool = False
 
 
 class Shelf:
@@ -63,7 +65,7 @@ class Shelf:
     def create(self, upload: str) -> int:
         """A new temporary, open. Raises ShardRefused when the upload has one."""
         self._root.check()
-        with self._at_root():
+        with self.at_root():
             try:
                 return self.disk.create(self.disk.paths.upload(upload))
             except FileExistsError:
@@ -71,19 +73,23 @@ class Shelf:
 
     def reopen(self, upload: str) -> int:
         """A temporary that was closed, open again. Raises ShardMissing."""
-        with self._at_root():
+        with self.at_root():
             try:
                 return self.disk.files.open(self.disk.paths.upload(upload), os.O_RDWR)
             except FileNotFoundError:
                 raise ShardMissing("the temporary's file is gone") from None
 
     def write(self, fd: int, parts: Sequence[Buffer], offset: int, end: int) -> None:
-        """Write at `offset`; with an `end`, reserve the room up to there before."""
-        with self._at_root():
+        """Write at `offset`; with an `end`, reserve the room up to there before.
+
+        There is none once the disk has no more than its head-room left: NodeFull.
+        """
+        with self.at_root():
             if end:
+                self._root.admit()
                 self.disk.files.preallocate(fd, offset, end - offset)
                 self.disk.files.write_behind(fd, 0, offset)
-            self.disk.files.pwrite(fd, parts, offset)
+            self.disk.append(fd, parts, offset)
 
     def finish(
         self, fd: int, upload: str, trailer: bytes, offset: int, naming: Naming
@@ -93,8 +99,9 @@ class Shelf:
         It stays open when that fails.
         """
         self._in_time(naming)
-        with self._at_root():
-            self.disk.files.pwrite(fd, [trailer], offset)
+        with self.at_root():
+            self.disk.append(fd, [trailer], offset)
+            self.disk.flush(fd)
             self.disk.files.truncate(fd, offset + len(trailer))
         discarded = self.name(fd, upload, naming)
         self.close(fd)
@@ -110,7 +117,7 @@ class Shelf:
             self.drop(upload)
             raise
         finally:
-            self.disk.files.close(fd)
+            self.disk.close(fd)
 
     def name(self, fd: int, upload: str, naming: Naming) -> int | None:
         """Make a complete temporary durable under its shard's name; it goes.
@@ -120,7 +127,7 @@ class Shelf:
         """
         disk, key = self.disk, naming.key
         temporary, target = disk.paths.upload(upload), disk.paths.shard(key)
-        with self._at_root():
+        with self.at_root():
             if naming.age:  # else the age is that of the last write: none
                 disk.files.touch(fd, self._wall() - naming.age)
             disk.sync(fd)
@@ -131,13 +138,15 @@ class Shelf:
             except FileExistsError:
                 if not naming.standing_bad and is_whole(disk.files, target, key):
                     self.renew(key)
-                    disk.drop(temporary)
+                    if not naming.lasting:
+                        disk.drop(temporary)
                     return None
                 with suppress(ShardMissing):
                     discarded = self._garbage.take(key, self._wall())
                 disk.name(temporary, target)
-            disk.drop(temporary)
-            self._acknowledge(fd)
+            if not naming.lasting:
+                disk.drop(temporary)
+            self.acknowledge(fd)
         return discarded
 
     def drop(self, upload: str) -> None:
@@ -153,20 +162,20 @@ class Shelf:
     def close(self, fd: int) -> None:
         """Give up a descriptor."""
         with suppress(OSError):
-            self.disk.files.close(fd)
+            self.disk.close(fd)
 
     # What stands
 
     def open(self, key: ShardKey) -> Opened:
         """Open it for reading. Raises ShardMissing, ShardRotten."""
         path = self.disk.paths.shard(key)
-        with self._at_root():
+        with self.at_root():
             return open_source(self.disk.files, path, key, self._wall())
 
     def look(self, key: ShardKey) -> ShardFacts:
         """Open the shard and check both its ends. Raises ShardMissing, ShardRotten."""
         with (
-            self._at_root(),
+            self.at_root(),
             opened(self.disk.files, self.disk.paths.shard(key), key) as it,
         ):
             return it.facts(self._wall())
@@ -174,7 +183,7 @@ class Shelf:
     def inspect(self, key: ShardKey) -> None:
         """Check its index too. Raises ShardMissing, ShardRotten."""
         files = self.disk.files
-        with self._at_root(), opened(files, self.disk.paths.shard(key), key) as found:
+        with self.at_root(), opened(files, self.disk.paths.shard(key), key) as found:
             read_index(files, found)
 
     def renew(self, key: ShardKey) -> ShardFacts:
@@ -183,18 +192,26 @@ class Shelf:
         Its name is made durable too: a process that died may not have come to that.
         """
         disk = self.disk
-        with self._at_root(), opened(disk.files, disk.paths.shard(key), key) as found:
+        with self.at_root(), opened(disk.files, disk.paths.shard(key), key) as found:
             now = self._wall()
             disk.files.touch(found.fd, now)
             disk.sync(found.fd)
             disk.need(disk.paths.fan(key.hash))
             disk.sync_folder(disk.paths.fan(key.hash))
-            self._acknowledge(found.fd)
+            self.acknowledge(found.fd)
             return attrs.evolve(found.facts(now), age=0.0)
+
+    def refresh(self, key: ShardKey) -> bool:
+        """Give the shard a new age if every byte of it is right."""
+        with self.at_root():
+            if not is_whole(self.disk.files, self.disk.paths.shard(key), key):
+                return False
+        self.renew(key)
+        return True
 
     def discard(self, key: ShardKey) -> int:
         """Move to garbage; gives the copy number. Raises ShardMissing."""
-        with self._at_root():
+        with self.at_root():
             copy = self._garbage.take(key, self._wall())
         self._root.check()
         return copy
@@ -206,7 +223,7 @@ class Shelf:
 
         `fresh`: with a new age.
         """
-        with self._at_root(), suppress(FileExistsError):
+        with self.at_root(), suppress(FileExistsError):
             now = self._wall() if fresh else None
             copy = self._garbage.give_back(key, copies, now)
             self._root.check()
@@ -236,7 +253,7 @@ class Shelf:
         paths = self.disk.paths
         named = [(k, paths.shard(k), "bad" if bad else "whole") for k, bad in kept]
         named += [(k, paths.discarded(k, copy), "garbage") for k, copy in discarded]
-        with self._at_root():
+        with self.at_root():
             found = [self._describe(*each) for each in named]
         if None in found:
             self._root.check()
@@ -252,18 +269,19 @@ class Shelf:
             for name, plain in self._names(folder)
         )
 
-    def sweep(self) -> None:
-        """Remove the temporaries of a process that died."""
-        temp = self.disk.paths.temp
-        names = self._names(temp)
-        with self._at_root():
-            for name, plain in names:
-                if plain:
-                    self.disk.drop(f"{temp}/{name}")
+    def temporaries(self) -> list[str]:
+        """The names of the files in temp/."""
+        return [name for name, plain in self._names(self.disk.paths.temp) if plain]
+
+    def sync(self, fd: int) -> None:
+        """Make an open temporary durable."""
+        with self.at_root():
+            self.disk.sync(fd)
+            self.acknowledge(fd)
 
     def space(self) -> Space:
         """Bytes of the file system."""
-        with self._at_root():
+        with self.at_root():
             return self.disk.files.space(self.disk.paths.root)
 
     def _describe(self, key: ShardKey, path: str, state: str) -> ShardFacts | None:
@@ -283,7 +301,7 @@ class Shelf:
             return None
 
     @contextmanager
-    def _at_root(self) -> Iterator[None]:
+    def at_root(self) -> Iterator[None]:
         """on_disk(); nothing is missing below a root that is gone: RootGone then."""
         try:
             with on_disk():
@@ -306,7 +324,11 @@ class Shelf:
         if naming.deadline is not None and self._wall() > naming.deadline:
             raise ShardRefused("the deadline of this commit has passed")
 
-    def _acknowledge(self, fd: int) -> None:
+    def acknowledge(self, fd: int) -> None:
+        """See that an open file still has a name below this root.
+
+        Raises NodeUnreachable.
+        """
         self._root.check()
         if not self.disk.files.fstat(fd).links:
             raise NodeUnreachable("the shard's folder was removed meanwhile")

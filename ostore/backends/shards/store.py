@@ -11,27 +11,30 @@ from typing import TypeVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ostore.backends.shards.checking import read_through
 from ostore.backends.shards.collecting import Exits, Fence, no_fence
+from ostore.backends.shards.committing import Commits, Name
 from ostore.backends.shards.disk import Disk
+from ostore.backends.shards.filed import FiledShards
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming, whole_file
-from ostore.backends.shards.lane import Lane
 from ostore.backends.shards.ledger import Ledger
-from ostore.backends.shards.looking import Look, holding, look_at, look_twice
-from ostore.backends.shards.paths import checked_hash, checked_id
+from ostore.backends.shards.looking import holding
+from ostore.backends.shards.paths import checked_hash, checked_id, checked_key
 from ostore.backends.shards.reading import Reader
 from ostore.backends.shards.root import Root, RootGone
-from ostore.backends.shards.scan import Scan
+from ostore.backends.shards.segments.log import SegmentLog
+from ostore.backends.shards.segments.packed import PackedShards
 from ostore.backends.shards.serial import Serial, handed_over
-from ostore.backends.shards.shelf import Naming, Shelf
+from ostore.backends.shards.shelf import Shelf
 from ostore.backends.shards.temporaries import Temporaries
+from ostore.backends.shards.uploads import Uploads
 from ostore.erasure.framing import Frame
 from ostore.interfaces import IShardStore
 from ostore.model.errors import (
     NodeUnreachable,
     ShardError,
     ShardMissing,
-    ShardRefused,
     ShardRotten,
 )
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
@@ -42,15 +45,20 @@ from ostore.streaming.tasks import Tasks, start
 
 T = TypeVar("T")
 
+AGAIN = 5.0
+"""Seconds after which segments that could not be read are tried again."""
+
 
 @implementer(IShardStore)
 class ShardStore:
-    """One file a shard below an open root; owned by a node.
+    """Shards below an open root, as files or packed in segments; owned by a node.
 
-    The index of names, what is known to be bad and what is condemned are kept in
-    memory. Work on one content is done one after the other, and what has begun is
-    finished even if its caller is cancelled. A new shard that meets no root calls
-    `mend_root` and tries once more.
+    Contents of at most `pack_limit` bytes are packed, but for what comes while the
+    segments are still being read. A shard is wherever it was written, whatever the limit
+    says now. What is known to be bad and what is condemned is kept in memory. Work on
+    one content is done one after the other, and what has begun is finished even if its
+    caller is cancelled. A new shard that meets no root calls `mend_root` and tries once
+    more.
     """
 
     def __init__(
@@ -64,80 +72,102 @@ class ShardStore:
         *,
         durable: bool = True,
         fence: Fence = no_fence,
+        pack_limit: int = 0,
     ) -> None:
         self._root = root
         self._mend_root = mend_root
         self._workers = workers
         self._clock = clock
         self._entropy = entropy
+        self._pack_limit = pack_limit
         self._disk = Disk(files, root.paths, durable=durable)
         self._shelf = Shelf(self._disk, root, clock.wall)
-        self._exits = Exits(self._disk, root, workers, clock, fence)
         self._serial = Serial()
-        self._small: Lane[int | None] = Lane(workers)
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
         self.temporaries = Temporaries(self, self._shelf, workers, clock, entropy)
+        self.uploads = Uploads(self, self._shelf, root.admit, workers, clock)
+        self._log = SegmentLog(self._disk, root.check, workers, clock, entropy)
+        self._filed = FiledShards(self._disk, root, self._shelf, workers, clock)
+        self._packed = PackedShards(self._log, clock)
+        self._exits = Exits(
+            self._disk, root, workers, clock, fence, self._filed, self._packed
+        )
+        self._commits = Commits(
+            self._filed, self._packed, self._shelf, workers, self._serial, entropy
+        )
         self._count(Ledger())
 
     def _count(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._scan = Scan(
-            self._disk,
-            self._root.check,
-            self._workers,
-            self._clock,
-            ledger.shards,
-            ledger.garbage,
-        )
+        self._ledger = self._packed.ledger = ledger
+        self._filed.count(ledger)
 
     # Its life
 
     async def start(self) -> None:
-        """Remove temporaries that a crash left, then count the shards on the side."""
-        await self._workers.run(self._shelf.sweep)
-        self._tasks.spawn("counting shards", self._scan.run)
+        """Remove temporaries that a crash left and read the segments.
+
+        The shards that are files are counted on the side, and so are segments that
+        could not be read.
+        """
+        await self.uploads.start()
+        with suppress(ShardError):
+            await self._log.load()
+        self._read_all()
 
     async def stop(self) -> None:
         """Finish what is under way."""
         await self._tasks.stop()
         await self.temporaries.stop()
+        await self.uploads.stop()
         await self._serial.idle()
+        await self._log.stop()
 
     def recount(self) -> None:
         """The root is another folder than before: forget all and count anew."""
-        self._scan.abandon()
+        self._filed.scan.abandon()
         self._disk.forget()
+        self.uploads.recount()
+        self._log.forget()
         self._count(Ledger(self.lost, self.rotten))
-        self._tasks.spawn("counting shards", self._scan.run)
+        self._read_all()
+
+    def _read_all(self) -> None:
+        self._tasks.spawn("counting shards", self._filed.scan.run)
+        self._tasks.spawn("reading segments", self._load)
+
+    async def _load(self) -> None:
+        while not self._log.loaded:
+            try:
+                await self._log.load()
+            except ShardError:
+                await self._clock.sleep(AGAIN)
 
     @property
     def scanning(self) -> bool:
         """Whether the count still goes on."""
-        return not self._scan.done
+        return not (self._filed.scan.done and self._packed.known)
 
     @property
     def strange(self) -> int:
         """Entries met in the folders that are not ours."""
-        return self._scan.strange
+        return self._filed.scan.strange + self._log.strange
 
     @property
     def lost(self) -> int:
-        """Files that vanished under the index, since the start."""
+        """Shards that vanished under the index, since the start."""
         return self._ledger.lost
 
     @property
     def rotten(self) -> int:
-        """Files found not to be what they say, since the start."""
+        """Shards found not to be what they say, since the start."""
         return self._ledger.rotten
 
     def __len__(self) -> int:
-        return len(self._ledger.shards)
+        return len(self._filed) + len(self._packed)
 
     async def holds_any(self) -> bool:
         """Whether any shard is here, garbage included; looks at the disk if need be."""
-        if len(self._ledger.shards) or len(self._ledger.garbage):
-            return True
-        return self.scanning and await self._workers.run(self._shelf.any)
+        return await self._packed.any() or await self._filed.any()
 
     # Writing
 
@@ -163,48 +193,37 @@ class ShardStore:
         deadline: float | None,
         age: float,
     ) -> None:
-        """Write and name a shard; one worker thread does all that wait for it."""
-        self._root.paths.shard(key)
+        """Write and name a shard; all that wait for that are written together."""
+        checked_key(key)
         self._root.admit()
         parts = whole_file(key, layout, frames)
-        upload = self._entropy(16).hex()
 
-        async def name(standing_bad: bool) -> int | None:
-            naming = Naming(key, deadline, age, standing_bad)
-            return await self._small.run(lambda: self._shelf.put(upload, parts, naming))
+        async def put() -> None:
+            if 0 < self._pack_limit >= layout.size and self._packed.known:
+                await self._commits.pack(key, layout, b"".join(parts), deadline, age)
+            else:
+                await self._commits.file(key, parts, deadline, age)
 
-        await self._on_a_root(lambda: self.keep(key, name))
+        await self._on_a_root(put)
 
-    async def keep(
-        self, key: ShardKey, name: Callable[[bool], Awaitable[int | None]]
-    ) -> None:
-        """For commits: call `name(standing is bad)` in turn, and note the outcome."""
-
-        async def work() -> None:
-            stood = key in await self._keys(key.hash, bad=True)
-            try:
-                discarded = await name(key in self._ledger.bad)
-            except ShardRefused:
-                raise
-            except ShardError:
-                await (self._interrupted(key) if stood else self._doubt(key))
-                raise
-            if discarded is not None:
-                self._ledger.garbage.add(key, discarded)
-            self._ledger.whole(key)
-
-        await self._serial.run(key.hash, work)
+    async def keep(self, key: ShardKey, name: Name) -> bool:
+        """For commits of temporaries: see Commits."""
+        return await self._commits.keep(key, name)
 
     # Asking
 
     async def find(self, hash: str) -> Holding:
-        """All whole shards of a content; looks at the disk where the count is not yet."""
+        """All whole shards of a content; looks at the disk where the count is not yet.
+
+        Unsure when none is found before the segments were read.
+        """
         checked_hash(hash)
-        found, doubtful = await look_at(
-            self._workers, await self._keys(hash), self._shelf.look
-        )
-        if not doubtful:
-            return holding(found)
+        if self._packed.without(hash) and self._filed.without(hash):
+            return holding(())
+        filed, doubtful = await self._filed.find(hash)
+        packed, doubted = await self._packed.find(hash)
+        if not doubtful and not doubted:
+            return self._holding(packed, filed)
         return await self._serial.run(hash, lambda: self._find_in_turn(hash))
 
     async def held(self, hash: str) -> Sequence[ShardKey]:
@@ -217,19 +236,20 @@ class ShardStore:
         self._root.paths.shard(key)
         if key in self._ledger.bad and not bad:
             raise ShardRotten("the shard was found rotten before")
-        if self._scan.knows(key.hash) and (key, 0) not in self._ledger.shards.of(
-            key.hash
-        ):
-            raise ShardMissing("there is no such shard here")
-        try:
-            opened = await handed_over(
-                self._workers.run(self._shelf.open, key),
-                lambda late: late.source.close(),
-            )
-        except (ShardMissing, ShardRotten):
-            await self._serial.run(key.hash, lambda: self._doubt(key))
-            raise
+        opened = await self._packed.open(key, bad=bad)
+        if opened is None:
+            try:
+                opened = await self._filed.open(key)
+            except (ShardMissing, ShardRotten) as error:
+                await self._serial.run(key.hash, lambda: self._filed.doubt(key))
+                if isinstance(error, ShardMissing):
+                    self._must_know()
+                raise
         return Reader(opened, self._workers, lambda: self._ledger.rot(key))
+
+    async def check(self, key: ShardKey, first: int = 0) -> tuple[int, int]:
+        """Read some stripes; bytes read, and the stripe to go on with, 0 at the end."""
+        return await read_through(await self.open(key), first)
 
     async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
         """A page of everything held; raises NodeUnreachable while the count goes on.
@@ -242,15 +262,18 @@ class ShardStore:
             raise NodeUnreachable("the node is still counting its shards")
         self._exits.look()
         facts: MutableSequence[ShardFacts] = []
-        shards, garbage = self._ledger.shards, self._ledger.garbage
-        hashes = merge(shards.hashes(after), garbage.hashes(after))
+        hashes = merge(self._filed.hashes(after), self._packed.hashes(after))
         for hash, _ in groupby(hashes):
             if len(facts) >= limit:
                 break
-            kept = [(key, key in self._ledger.bad) for key, _ in shards.of(hash)]
-            facts += await self._workers.run(
-                self._shelf.describe, kept, garbage.of(hash)
-            )
+            packed = self._packed.facts(hash)
+            standing = {each.key for each in packed if each.state != "garbage"}
+            facts += packed
+            facts += [
+                each
+                for each in await self._filed.facts(hash)
+                if each.state == "garbage" or each.key not in standing
+            ]
         return facts
 
     async def space(self) -> Space:
@@ -266,10 +289,13 @@ class ShardStore:
 
         async def work() -> Holding:
             await self._give_back(hash, layout, fresh=True)
-            keys = [key for key in await self._keys(hash) if key.layout == layout]
-            for key in keys:
-                self._ledger.condemned.pop(key, None)
-            return await self._settled(keys, self._shelf.renew)
+            for key in await self._keys(hash):
+                if key.layout == layout:
+                    self._ledger.condemned.pop(key, None)
+            packed: Sequence[ShardFacts] = ()
+            if self._packed.known:
+                packed = await self._packed.renew(hash, layout)
+            return self._holding(packed, await self._filed.renew(hash, layout))
 
         return await self._serial.run(hash, work)
 
@@ -292,6 +318,7 @@ class ShardStore:
 
         async def work() -> str:
             if key not in await self._keys(key.hash, bad=True):
+                self._must_know()
                 raise ShardMissing("there is no such shard here")
             await self._exits.check_age(key, age)
             token = self._entropy(16).hex()
@@ -311,16 +338,9 @@ class ShardStore:
             if self._ledger.condemned.get(key) != token:
                 return False
             del self._ledger.condemned[key]
-            try:
-                copy = await self._workers.run(self._shelf.discard, key)
-            except ShardMissing:
-                await self._doubt(key)
-                return False
-            except ShardError:
-                await self._interrupted(key)
-                raise
-            self._ledger.discarded(key, copy)
-            return True
+            gone = await self._exits.discard(key)
+            self._ledger.young(key)
+            return gone
 
         return await self._serial.run(key.hash, work)
 
@@ -329,15 +349,14 @@ class ShardStore:
         self._root.paths.shard(key)
         await self._exits.admit(epoch)
 
-        async def work() -> int:
-            discarded = await self._discarded(key.hash)
-            copies = [copy for each, copy in discarded if each == key]
-            gone = await self._exits.erase(key, copies, age)
-            for copy in gone:
-                self._ledger.garbage.remove(key, copy)
-            return sum(gone.values())
+        return await self._serial.run(key.hash, lambda: self._exits.erase(key, age))
 
-        return await self._serial.run(key.hash, work)
+    async def sweep(self) -> int:
+        """Remove temporaries and uploads that have expired; how many."""
+        before = len(self.temporaries) + len(self.uploads)
+        await self.temporaries.sweep()
+        await self.uploads.sweep()
+        return max(0, before - len(self.temporaries) - len(self.uploads))
 
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""
@@ -356,69 +375,33 @@ class ShardStore:
     # Its own; what says "in turn" is called by the one whose turn it is
 
     async def _keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
-        if self._scan.knows(hash):
-            found = [key for key, _ in self._ledger.shards.of(hash)]
-        else:
-            found = await self._workers.run(self._shelf.shards_of, hash)
-        return [key for key in found if bad or key not in self._ledger.bad]
+        packed = self._packed.keys(hash, bad=bad)
+        filed = await self._filed.keys(hash, bad=bad)
+        return [*packed, *(key for key in filed if key not in packed)]
 
-    async def _discarded(self, hash: str) -> Sequence[tuple[ShardKey, int]]:
-        if self._scan.knows_garbage:
-            return self._ledger.garbage.of(hash)
-        return await self._workers.run(self._shelf.discarded_of, hash)
+    def _must_know(self) -> None:
+        """Raise NodeUnreachable while nothing may be called missing."""
+        if not self._packed.known:
+            raise NodeUnreachable("the node is still counting its shards")
 
-    async def _settled(self, keys: Sequence[ShardKey], look: Look) -> Holding:
-        """What is whole of these; the others are struck off. In turn."""
-        found, doubtful = await look_twice(self._workers, keys, look)
-        for key, rotten in doubtful:
-            if rotten:
-                self._ledger.rot(key)
-            else:
-                self._ledger.gone(key)
+    def _holding(
+        self, packed: Sequence[ShardFacts], filed: Sequence[ShardFacts]
+    ) -> Holding:
+        found = list({each.key: each for each in (*filed, *packed)}.values())
+        if not found and not self._packed.known:
+            return Holding("unsure")
         return holding(found)
 
     async def _find_in_turn(self, hash: str) -> Holding:
-        return await self._settled(await self._keys(hash), self._shelf.look)
-
-    async def _doubt(self, key: ShardKey) -> None:
-        """Something is wrong with it: note what is there now. In turn."""
-        try:
-            await self._workers.run(self._shelf.inspect, key)
-        except ShardMissing:
-            self._ledger.gone(key)
-            return
-        except RootGone:
-            return
-        except ShardRotten:
-            self._ledger.rot(key)
-        except ShardError:
-            pass
-        self._ledger.shards.add(key)
-
-    async def _interrupted(self, key: ShardKey) -> None:
-        """The disk failed while it was being moved: note where it is now. In turn."""
-        await self._doubt(key)
-        with suppress(ShardError):
-            found = await self._workers.run(self._shelf.discarded_of, key.hash)
-            for each, copy in found:
-                self._ledger.garbage.add(each, copy)
+        filed = await self._filed.look(hash)
+        return self._holding(await self._packed.settled(hash), filed)
 
     async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
         """In turn."""
-        discarded = await self._discarded(hash)
-        standing = set(await self._keys(hash)) if discarded else set()
-        copies: dict[ShardKey, MutableSequence[int]] = {}
-        for key, copy in discarded:
-            if layout in (None, key.layout) and key not in standing:
-                copies.setdefault(key, []).append(copy)
-        for key, numbers in copies.items():
-            try:
-                given = await self._workers.run(
-                    self._shelf.give_back, key, numbers, fresh=fresh
-                )
-            except ShardError:
-                await self._interrupted(key)
-                raise
-            if given is not None:
-                self._ledger.garbage.remove(key, given)
-                self._ledger.whole(key)
+        standing = set(await self._keys(hash))
+        if self._packed.known:
+            given = await self._packed.give_back(hash, layout, standing, fresh=fresh)
+            for key in given:
+                self._ledger.young(key)
+            standing.update(given)
+        await self._filed.give_back(hash, layout, standing, fresh=fresh)

@@ -81,7 +81,7 @@ class Temporaries:
         Raises Refused for a uuid that is taken, NodeFull, NodeUnreachable.
         """
         uuid = checked_id(uuid) if uuid else self._entropy(16).hex()
-        await self._make_room()
+        await self.sweep()
         if uuid in self._known:
             raise Refused("that uuid is taken")
         if len(self._known) >= MOST:
@@ -167,6 +167,15 @@ class Temporaries:
         if temp is not None:
             await self._remove(temp)
 
+    async def sweep(self) -> None:
+        """Drop those that nobody came back to."""
+        oldest = self._clock.monotonic() - FORGOTTEN
+        while self._known:
+            temp = next(iter(self._known.values()))
+            if temp.busy or temp.touched > oldest:
+                return
+            await self._remove(temp)
+
     # Its own
 
     def _get(self, uuid: str) -> Temporary:
@@ -187,15 +196,6 @@ class Temporaries:
         temp.touched = self._clock.monotonic()
         if self._known.get(temp.uuid) is temp:
             self._known[temp.uuid] = self._known.pop(temp.uuid)
-
-    async def _make_room(self) -> None:
-        """Drop those that nobody came back to."""
-        oldest = self._clock.monotonic() - FORGOTTEN
-        while self._known:
-            temp = next(iter(self._known.values()))
-            if temp.busy or temp.touched > oldest:
-                return
-            await self._remove(temp)
 
     async def _create(self, temp: Temporary) -> None:
         try:

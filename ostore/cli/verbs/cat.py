@@ -6,15 +6,23 @@ import sys
 
 import click
 
-from ostore.cli.options import NAME, PIECE, examples, verb
+from ostore.cli.options import NAME, PIECE_TO_GET, examples, verb
 from ostore.cli.session import Session
 
 
-@click.command(epilog=examples("ostore cat notes/a.txt | less"))
+@click.command(
+    short_help="Contents to standard output.",
+    epilog=examples("ostore cat notes/a.txt | less"),
+)
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
-@PIECE
+@PIECE_TO_GET
 @verb
 def command(
     session: Session,

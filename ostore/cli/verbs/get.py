@@ -9,25 +9,33 @@ import click
 
 from ostore.cli.console import Bars, shown, size_text
 from ostore.cli.failures import Misused
-from ostore.cli.options import JOBS, NAME, PIECE, RANGES, examples, verb
+from ostore.cli.options import JOBS, NAME, PATH, PIECE_TO_GET, RANGES, examples, verb
 from ostore.cli.parallel import each
 from ostore.cli.session import Session
 from ostore.cli.target import below, last_part
 
 
 @click.command(
+    short_help="Objects to files.",
     epilog=examples(
         "ostore get trip/photo.raw",
         "ostore get --version 1 trip/photo.raw old.raw",
         "ostore get trip/a.raw trip/b.raw folder/",
         "ostore get notes/a.txt - | wc",
-    )
+    ),
 )
 @click.argument("words", metavar="NAME... [FILE]", type=NAME, nargs=-1, required=True)
-@click.option("--to", metavar="FILE", help="The file or folder; all others are names.")
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--to", metavar="FILE", type=PATH, help="The file or folder; all others are names."
+)
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @click.option("--raw", is_flag=True, help="Leave a Content-Encoding as it is kept.")
-@PIECE
+@PIECE_TO_GET
 @JOBS
 @RANGES
 @verb

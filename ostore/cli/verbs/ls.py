@@ -10,12 +10,15 @@ from ostore.cli.session import Session
 
 
 @click.command(
-    epilog=examples("ostore ls", "ostore ls -l trip/", "ostore ls -r --json trip/")
+    short_help="Names, as in a folder.",
+    epilog=examples("ostore ls", "ostore ls -l trip/", "ostore ls -r --json trip/"),
 )
 @click.argument("prefix", type=NAME, default="")
 @click.option("-l", "--long", "detailed", is_flag=True, help="Size, time, version.")
 @click.option("-r", "--recursive", is_flag=True, help="All names below, not one level.")
-@click.option("--limit", type=click.IntRange(1), help="So many lines at most.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="So many lines at most."
+)
 @verb
 def command(
     session: Session, prefix: str, *, detailed: bool, recursive: bool, limit: int | None

@@ -11,23 +11,24 @@ import click
 
 from ostore.cli.console import Bars, shown, size_text
 from ostore.cli.failures import Failure, Misused
-from ostore.cli.options import JOBS, PIECE, THRESHOLD, examples, verb
+from ostore.cli.options import JOBS, PATH, PIECE, THRESHOLD, examples, verb
 from ostore.cli.parallel import each
 from ostore.cli.sending import Sender
+from ostore.cli.sent import Limits
 from ostore.cli.session import Session
-from ostore.cli.upload import Limits
 
 
 @click.command(
+    short_help="Files to objects.",
     epilog=examples(
         "ostore put photo.raw",
         "ostore put photo.raw trip/first.raw",
         "ostore put *.raw trip/",
         "tar c folder | ostore put - backup/folder.tar",
         "ostore put --compress zstd --content-type text/plain log.txt logs/",
-    )
+    ),
 )
-@click.argument("words", metavar="FILE... [NAME]", nargs=-1, required=True)
+@click.argument("words", metavar="FILE... [NAME]", type=PATH, nargs=-1, required=True)
 @click.option("--to", metavar="NAME", help="The name; all others are files.")
 @click.option("--content-type", metavar="TYPE", help="Kept with the version.")
 @click.option(

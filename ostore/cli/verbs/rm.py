@@ -12,14 +12,20 @@ from ostore.cli.session import Session
 
 
 @click.command(
+    short_help="Delete, by a marker or for good.",
     epilog=examples(
         "ostore rm trip/photo.raw",
         "ostore rm --version 2 trip/photo.raw",
         "ostore rm -r trip/",
-    )
+    ),
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="Remove that version for good.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Remove that version for good.",
+)
 @click.option(
     "-r", "--recursive", is_flag=True, help="Delete every name that begins with NAME."
 )

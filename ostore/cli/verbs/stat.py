@@ -21,10 +21,16 @@ META = "x-ostore-meta-"
 
 
 @click.command(
-    epilog=examples("ostore stat trip/photo.raw", "ostore stat --version 2 a")
+    short_help="What is known of one version.",
+    epilog=examples("ostore stat trip/photo.raw", "ostore stat --version 2 a"),
 )
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
-@click.option("--version", type=click.IntRange(1), help="That version, not the newest.")
+@click.option(
+    "--version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="That version, not the newest.",
+)
 @verb
 def command(session: Session, names: tuple[str, ...], version: int | None) -> None:
     """Show size, hash, time and kept headers of NAME."""

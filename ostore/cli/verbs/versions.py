@@ -11,7 +11,10 @@ from ostore.cli.remote import hash_of
 from ostore.cli.session import Session
 
 
-@click.command(epilog=examples("ostore versions trip/photo.raw"))
+@click.command(
+    short_help="All versions of a name.",
+    epilog=examples("ostore versions trip/photo.raw"),
+)
 @click.argument("name", type=NAME)
 @verb
 def command(session: Session, name: str) -> None:

@@ -12,11 +12,12 @@ from ostore.model.versions import Version
 from ostore.streaming.reply import Reply
 from ostore.web.api.kept import given_back
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def encode(value: Any) -> bytes:
     """One line of JSON in UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
 
 
 def send_json(

@@ -6,11 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ostore.model.errors import Malformed
-from ostore.model.versions import META_PREFIX
-from ostore.streaming.resource import Problem
-
-MAX_KEPT = 8192
-"""Bytes of all kept names and values of one object."""
+from ostore.model.versions import META_PREFIX, bounded
 
 _SINGLE = frozenset({"content-type", "content-disposition"})
 _LISTS = frozenset({"content-encoding", "content-language", "cache-control"})
@@ -18,12 +14,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> dict[str, str]:
+def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> Mapping[str, str]:
     """The kept ones among `lines` (a name and its values), names in lower case.
 
     A value has one character for each octet (ISO 8859-1), so that whatever came
     goes out again. Several lines of a list header are joined (RFC 9110, 5.3).
-    Raises Malformed, and Problem 431 above MAX_KEPT.
+    Raises Malformed, HeadersTooLarge.
     """
     kept: dict[str, str] = {}
     for key, values in lines:
@@ -42,15 +38,7 @@ def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> dict[str, st
             raise Malformed(f"{_written(name)} must not hold control characters")
         if value or is_meta:
             kept[name] = value
-    if sum(len(name) + len(value) for name, value in kept.items()) > MAX_KEPT:
-        raise Problem(
-            431,
-            "Content-Type, Content-Encoding, Content-Disposition, Content-Language, "
-            f"Cache-Control and X-Ostore-Meta-* may take {MAX_KEPT} bytes in all",
-            slug="headers-too-large",
-            title="Headers too large",
-        )
-    return kept
+    return bounded(kept)
 
 
 def given_back(kept: Mapping[str, str]) -> dict[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ostore.engine.store import ObjectStore
+import attrs
+
+from ostore.engine.store import Begun, ObjectStore
 from ostore.model.conditions import WriteCondition
 from ostore.model.errors import Malformed, NotFound
 from ostore.model.names import quote_name
+from ostore.model.versions import Version
 from ostore.streaming.pools import Workers
 from ostore.streaming.resource import Call, Resource
 from ostore.web.api import parameters
@@ -25,8 +28,15 @@ class ObjectResource(Resource):
     allowed = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
     def __init__(
-        self, store: ObjectStore, name: str, workers: Workers, *, require_digest: bool
+        self,
+        store: ObjectStore,
+        name: str,
+        workers: Workers,
+        *,
+        require_digest: bool,
+        instant_upload: bool,
     ) -> None:
+        self._instant_upload = instant_upload
         self._store = store
         self._workers = workers
         self._name = name
@@ -47,14 +57,13 @@ class ObjectResource(Resource):
         send_json(call.reply, 200, version.to_json(), written(version))
 
     async def post(self, call: Call) -> None:
-        """The first version: 409 when the object exists."""
+        """The first version: 409 when the object exists. With Size: an upload."""
         if call.header("X-Ostore-Copy-From") is not None:
             raise Malformed("X-Ostore-Copy-From goes with PUT")
-        if call.header("Size") is not None:
-            raise Malformed(
-                "Size: resumable uploads are not available in this version; "
-                "leave it out and send the whole object"
-            )
+        size = parameters.size(call)
+        if size is not None:
+            await self._begin(call, size)
+            return
         await self._write(call, create_only=True)
 
     async def delete(self, call: Call) -> None:
@@ -84,6 +93,36 @@ class ObjectResource(Resource):
             headers["Location"] = f"/objects/{quote_name(self._name)}"
         send_json(call.reply, 201 if create_only else 200, version.to_json(), headers)
 
+    async def _begin(self, call: Call, size: int) -> None:
+        """A resumable upload, or the version at once where nothing is to be sent."""
+        if call.body.length != 0:
+            raise Malformed(
+                "Size begins a resumable upload, and goes with an empty body: send the "
+                "bytes to the Location of the answer"
+            )
+        request = attrs.evolve(
+            put_request(
+                call, self._name, create_only=False, require_digest=self._require_digest
+            ),
+            size=size,
+        )
+        made: Version | Begun | None = None
+        if size == 0:
+            made = await self._store.put(request, call.body)
+        elif self._instant_upload:
+            made = await self._store.instant(request)
+        if made is None:
+            made = await self._store.begin_upload(request, size)
+        if isinstance(made, Version):
+            send_json(call.reply, 200, made.to_json(), written(made))
+            return
+        headers = {
+            "Location": f"/temp/{made.token}",
+            "Upload-Offset": "0",
+            "Upload-Length": str(size),
+        }
+        call.reply.send(201, headers)
+
     async def _check(self, number: int, condition: WriteCondition) -> None:
         """A condition on a removal is about that version, which never changes."""
         if condition == WriteCondition():
@@ -91,4 +130,5 @@ class ObjectResource(Resource):
         found = await self._store.versions_of(self._name, number - 1, 1)
         if not found or found[0].number != number:
             raise NotFound("there is no such version of the object")
-        condition.check(None if found[0].deleted else found[0].hash)
+        etag = None if found[0].deleted else found[0].hash
+        condition.check(etag, found[0].created / 1000)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ostore.engine.store import ByteStream, ObjectStore, OpenObject
 from ostore.model.conditions import ReadConditions
-from ostore.model.encodings import IDENTITY, choose, worth_coding
-from ostore.model.ranges import Span, Unsatisfiable, merged, parse_ranges
+from ostore.model.digest import wanted
+from ostore.model.encodings import IDENTITY, taken, worth_coding
+from ostore.model.ranges import Span, Unsatisfiable, merged, parse_ranges, runs
 from ostore.model.versions import Version
 from ostore.streaming.coding import Coder
 from ostore.streaming.pools import Workers
@@ -31,8 +32,18 @@ async def read_object(
     codable = worth_coding(version.headers, version.size)
     if codable:
         call.reply.headers["Vary"] = "Accept-Encoding"
+    codings = taken(call.header("Accept-Encoding")) if codable else (IDENTITY,)
+    if IDENTITY in codings and wanted(call.header("Want-Repr-Digest")):
+        codings = (IDENTITY,)  # of coded bytes no digest is known before they are out
     modified = version.created / 1000
-    verdict = conditions.decide(version.hash, modified)
+    spans_wanted = call.header("Range") if call.method == "GET" else None
+    if not conditions.range_allowed(version.hash, modified) or (
+        conditions.range_by_date and number is None and not await _alone(store, version)
+    ):
+        spans_wanted = None
+    verdict = conditions.decide(
+        version.hash, modified, codings, part=spans_wanted is not None
+    )
     if verdict == "failed":
         raise Problem(
             412,
@@ -41,16 +52,14 @@ async def read_object(
             title="Precondition failed",
             headers=naming(version),
         )
-    coding = choose(call.header("Accept-Encoding")) if codable else IDENTITY
+    coding = codings[0] if codings else None
     if verdict == "not-modified":
         call.reply.status = 304
-        call.reply.headers.update(_unchanged(version, coding))
+        held = conditions.held(version.hash, codings)
+        call.reply.headers.update(_unchanged(version, held or _tag(version, coding)))
         await call.reply.finish()
         return
-    spans = None
-    wanted = call.header("Range") if call.method == "GET" else None
-    if wanted is not None and conditions.range_allowed(version.hash, modified):
-        spans = _spans(wanted, version)
+    spans = None if spans_wanted is None else _spans(spans_wanted, version)
     if spans is None and coding is None:
         raise Problem(
             406,
@@ -71,6 +80,18 @@ async def read_object(
         await _send_parts(call, opened, spans)
 
 
+async def _alone(store: ObjectStore, version: Version) -> bool:
+    """Whether no other version below is known or possible in the same second.
+
+    Otherwise its date is a weak validator (RFC 9110, 8.8.2.2), which If-Range forbids.
+    """
+    if version.number == 1:
+        return True
+    found = await store.versions_of(version.name, version.number - 2, 1)
+    below = found[0] if found else version
+    return below.created // 1000 < version.created // 1000
+
+
 def _spans(wanted: str, version: Version) -> list[Span] | None:
     """The parts asked for; None for the whole. Raises Problem 416."""
     try:
@@ -86,18 +107,22 @@ def _spans(wanted: str, version: Version) -> list[Span] | None:
     return None if spans is None else merged(spans)
 
 
-def _unchanged(version: Version, coding: str | None) -> dict[str, str]:
-    """What a 304 repeats (RFC 9110, 15.4.5)."""
+def _unchanged(version: Version, tag: str) -> dict[str, str]:
+    """What a 304 repeats (RFC 9110, 15.4.5); the tag is that of what the client has."""
     told = ("Last-Modified", "Cache-Control")
     described = describing(version)
     repeated = {name: described[name] for name in told if name in described}
-    if coding not in (None, IDENTITY):
-        repeated["ETag"] = coded(version, coding)["ETag"]
-    return {**naming(version), **repeated}
+    return {**naming(version), **repeated, "ETag": f'"{tag}"'}
+
+
+def _tag(version: Version, coding: str | None) -> str:
+    return version.hash if coding in (None, IDENTITY) else f"{version.hash}-{coding}"
 
 
 def _describe(call: Call, version: Version, length: int) -> None:
     call.reply.headers.update(describing(version))
+    if wanted(call.header("Want-Repr-Digest")) is False:
+        del call.reply.headers["Repr-Digest"]
     call.reply.headers["Content-Length"] = str(length)
 
 
@@ -119,7 +144,10 @@ async def _send(call: Call, opened: OpenObject, span: Span | None) -> None:
 
 
 async def _send_parts(call: Call, opened: OpenObject, spans: list[Span]) -> None:
-    """Several ranges as multipart/byteranges (RFC 9110, 14.6), one after the other."""
+    """Several ranges as multipart/byteranges (RFC 9110, 14.6), one after the other.
+
+    Neighbours are read in one go: no stripe twice for parts in ascending order.
+    """
     version = opened.version
     described = describing(version)
     boundary = call.reply.request_id
@@ -132,17 +160,25 @@ async def _send_parts(call: Call, opened: OpenObject, spans: list[Span]) -> None
     ]
     end = f"\r\n--{boundary}--\r\n".encode("ascii")
     length = sum(map(len, heads)) + sum(span.length for span in spans) + len(end)
-    for head, span in zip(heads, spans, strict=True):
-        stream = await opened.read(span.start, span.stop)
+    left = iter(heads)
+    for run in runs(spans):
+        stream = await opened.read(run[0].start, run[-1].stop)
         try:
-            piece = await stream.read()
+            at, piece = run[0].start, await stream.read()
             if not call.reply.started:
                 _describe(call, version, length)
                 call.reply.status = 206
                 kind = f"multipart/byteranges; boundary={boundary}"
                 call.reply.headers["Content-Type"] = kind
-            await call.reply.write(head)
-            await _pump(call, stream, piece)
+            for span in run:
+                await call.reply.write(next(left))
+                while True:
+                    part = piece[max(0, span.start - at) : span.stop - at]
+                    await call.reply.write(part)
+                    if not piece or at + len(piece) >= span.stop:
+                        break
+                    at += len(piece)
+                    piece = await stream.read()
         finally:
             await stream.close()
     await call.reply.write(end)

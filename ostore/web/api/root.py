@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from ostore.engine.store import ObjectStore
@@ -14,9 +14,11 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource, hide_after
 from ostore.web.api.cluster import ClusterView
+from ostore.web.api.jobs import Administration, Adopt, JobResource, NodeResource
 from ostore.web.api.listing import Listing
 from ostore.web.api.locate import Locate
 from ostore.web.api.objects import ObjectResource
+from ostore.web.api.temp import UploadResource
 from ostore.web.api.versions import VersionsOfAll, VersionsOfOne
 from ostore.web.status import Live, Metrics, Ready
 from ostore.web.traffic import Traffic
@@ -33,6 +35,7 @@ _FIXED = frozenset(
         "/objects/",
         "/versions/",
         "/cluster",
+        "/cluster/adopt",
         "/health/live",
         "/health/ready",
         "/metrics",
@@ -42,7 +45,14 @@ _NAMED: Final = {
     b"/objects/": "/objects/{name}",
     b"/versions/": "/versions/{name}",
     b"/locate/": "/locate/{hash}",
+    b"/cluster/jobs/": "/cluster/jobs/{job}",
+    b"/temp/": "/temp/{token}",
+    b"/cluster/nodes/": "/cluster/nodes/{node}",
 }
+
+OBJECTS = frozenset({"/objects/{name}", "/versions/{name}"})
+SMALL = 64 * 1024
+"""Requests to those of so few bytes tell whether the service is slow."""
 
 ROUTES = (*sorted(_FIXED - {SERVER}), *_NAMED.values())
 """Every target, as the documentation writes it."""
@@ -82,7 +92,11 @@ class Api:
     """The `handle` of an api service's StreamingSite: routes, counts, answers.
 
     Made once by the wiring. `log_line` gets one dict a request; `workers` do what
-    would hold up the reactor. With `require_digest` a PUT or POST without a Digest is refused.
+    would hold up the reactor; `took` is told how long small requests took; `page` makes
+    /metrics of our own part of it. Without `admin` nobody is let in for administration.
+    With `require_digest` a PUT or POST without a Digest is refused; with
+    `instant_upload` a known one needs no upload.
+    `figures` are those of what lies below the store.
     """
 
     def __init__(
@@ -92,24 +106,37 @@ class Api:
         log_line: Callable[[dict[str, object]], None],
         workers: Workers,
         *,
+        admin: Administration | None = None,
+        took: Callable[[float], None] = lambda _: None,
         require_digest: bool = False,
+        instant_upload: bool = True,
+        page: Callable[[bytes], Awaitable[bytes]] | None = None,
+        figures: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._store = store
+        self._admin = admin
+        self._took = took
+        self._instant_upload = instant_upload
         self._workers = workers
         self._clock = clock
         self._require_digest = require_digest
-        self._traffic = Traffic(store.figures)
+        self._traffic = Traffic(lambda: {**store.figures(), **figures()})
         self._fixed: dict[str, Resource] = {
             SERVER: _Server(),
             "/objects/": Listing(store),
             "/versions/": VersionsOfAll(store),
             "/cluster": ClusterView(store),
+            "/cluster/adopt": Adopt(store, admin),
             "/health/live": Live(),
             "/health/ready": Ready(store.reasons),
-            "/metrics": Metrics(self._traffic),
+            "/metrics": Metrics(self._traffic, page),
         }
         redact = hide_after("/temp/")
         self._dispatch = Dispatcher(self._route, clock, log_line, redact)
+
+    def metrics(self) -> bytes:
+        """What this process counts."""
+        return self._traffic.text()
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
         """Answer one request."""
@@ -118,11 +145,15 @@ class Api:
         try:
             await self._dispatch(request, reply)
         finally:
+            took = self._clock.monotonic() - began
+            label, _ = match(request.path)
+            if label in OBJECTS and request.body.received + reply.sent <= SMALL:
+                self._took(took)
             self._traffic.end(
                 request.method.decode("latin-1"),
-                match(request.path)[0],
+                label,
                 reply.status if reply.started else None,
-                self._clock.monotonic() - began,
+                took,
                 request.body.received,
                 reply.sent,
             )
@@ -139,11 +170,18 @@ class Api:
                 name,
                 self._workers,
                 require_digest=self._require_digest,
+                instant_upload=self._instant_upload,
             )
+        if label == "/temp/{token}":
+            return UploadResource(self._store, rest)
         if label == "/versions/{name}":
             return VersionsOfOne(self._store, object_name(rest))
         if label == "/locate/{hash}":
             return Locate(self._store, rest)
+        if label == "/cluster/jobs/{job}":
+            return JobResource(self._store, self._admin, rest)
+        if label == "/cluster/nodes/{node}":
+            return NodeResource(self._store, self._admin, rest)
         if label not in self._fixed:
             raise NotFound("there is nothing here; objects live under /objects/")
         return self._fixed[label]

@@ -11,6 +11,7 @@ from ostore.model.digest import parse_digest_headers
 from ostore.model.errors import Malformed
 from ostore.model.names import object_name
 from ostore.streaming.resource import Call
+from ostore.web.api import parameters
 from ostore.web.api.kept import kept_headers
 
 _LABEL = b"ostore idempotency key"
@@ -21,12 +22,14 @@ _SOURCE = re.compile(r"(?P<name>[^?]+)(?:\?version=(?P<number>[0-9]{1,19}))?")
 def put_request(
     call: Call, name: str, *, create_only: bool, require_digest: bool
 ) -> PutRequest:
-    """What a PUT or POST asks for. Raises Malformed, and Problem for large headers."""
+    """What a PUT or POST asks for. Raises Malformed, HeadersTooLarge."""
     if call.header("Content-Range") is not None:
         raise Malformed(
             "Content-Range: a part of an object cannot be written; leave it out and "
             "send the whole, or begin a resumable upload with POST and Size"
         )
+    if parameters.version(call) is not None:
+        raise Malformed("version: a write makes a new version; leave it out")
     digest = parse_digest_headers(
         _lines(call, "Digest"),
         _lines(call, "Content-Digest"),
@@ -69,7 +72,10 @@ def copy_source(call: Call) -> tuple[str, int | None] | None:
 def write_condition(call: Call, *, create_only: bool = False) -> WriteCondition:
     """What must hold of the newest version. Raises Malformed."""
     return WriteCondition.parse(
-        call.header("If-Match"), call.header("If-None-Match"), create_only=create_only
+        call.header("If-Match"),
+        call.header("If-None-Match"),
+        call.header("If-Unmodified-Since"),
+        create_only=create_only,
     )
 
 

@@ -76,3 +76,34 @@ class ClusterId(Resource):
             raise Malformed("epoch is missing")
         await self._node.adopt(query.text("id"), epoch)
         call.reply.send(204)
+
+
+class Drain(Resource):
+    """`/drain`."""
+
+    allowed = ("POST",)
+
+    def __init__(self, node: ShardNode) -> None:
+        self._node = node
+
+    async def post(self, call: Call) -> None:
+        """Take no new shards (`on=1`), or take them again (`on=0`): 204."""
+        on = Query(call, "on").text("on")
+        if on not in ("0", "1"):
+            raise Malformed("on is 1 or 0")
+        await self._node.drain(on=on == "1")
+        call.reply.send(204)
+
+
+class Sweep(Resource):
+    """`/sweep`."""
+
+    allowed = ("POST",)
+
+    def __init__(self, node: ShardNode) -> None:
+        self._store = node.store
+
+    async def post(self, call: Call) -> None:
+        """Remove what has expired in temp/."""
+        Query(call)
+        send_json(call.reply, {"removed": await self._store.sweep()})

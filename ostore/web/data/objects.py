@@ -130,12 +130,14 @@ class ShardResource(_Held):
             raise
 
     async def post(self, call: Call) -> None:
-        """Store, condemn, erase or mark it, as `do` says."""
-        query = Query(call, "do", "layout", "deadline", "age", "epoch")
+        """Store, condemn, erase, check or mark it, as `do` says."""
+        query = Query(call, "do", "layout", "deadline", "age", "epoch", "first")
         do, layout = query.text("do"), query.id("layout")
         hash, index = self._shard()
         if "epoch" in query and do not in ("condemn", "erase"):
             raise Malformed("an epoch is for do=condemn and do=erase")
+        if "first" in query and do != "check":
+            raise Malformed("first is for do=check")
         if do == "put" and not layout:
             await self._put(call, query)
             return
@@ -146,19 +148,29 @@ class ShardResource(_Held):
         elif do == "erase" and layout:
             order = (query.age(), query.number("epoch"))
             send_json(call.reply, {"bytes": await self._store.erase(key, *order)})
+        elif do == "check" and layout:
+            await self._check(call, key, query.number("first") or 0)
         elif do == "bad" and layout:
             await self._store.mark_bad(key)
             call.reply.send(204)
         else:
             raise Malformed(
-                "a shard is asked for do=put, or with layout= for do=condemn, do=erase "
-                "or do=bad"
+                "a shard is asked for do=put, or with layout= for do=condemn, do=erase, "
+                "do=check or do=bad"
             )
 
     async def delete(self, call: Call) -> None:
         """Move it into garbage."""
         hash, index = self._shard()
         await self._discard(call, index, hash)
+
+    async def _check(self, call: Call, key: ShardKey, first: int) -> None:
+        try:
+            size, following = await self._store.check(key, first)
+        except ShardRotten:
+            self._found_rotten(key)
+            raise
+        send_json(call.reply, {"bytes": size, "next": following})
 
     def _shard(self) -> tuple[str, int]:
         hash, index = shard_name(self._name)

@@ -59,6 +59,13 @@ class Query:
         """A number from 0. Raises Malformed."""
         return self._parsed(name, lambda text: number(name, text))
 
+    def needed(self, name: str) -> int:
+        """A number that has to be given. Raises Malformed."""
+        found = self.number(name)
+        if found is None:
+            raise Malformed(f"{name} is missing")
+        return found
+
     def limit(self) -> int:
         """`limit`, from 1 to 1000, which is also the default. Raises Malformed."""
         value = self.number("limit")
@@ -75,9 +82,13 @@ class Query:
 
     def age(self) -> float:
         """`age` in seconds, 0 without it. Raises Malformed."""
-        text = self._given.get("age", "0")
+        return self.seconds("age")
+
+    def seconds(self, name: str) -> float:
+        """A number of seconds, 0 without it. Raises Malformed."""
+        text = self._given.get(name, "0")
         if _SECONDS.fullmatch(text) is None:
-            raise Malformed("age is a number of seconds below 1,000,000,000")
+            raise Malformed(f"{name} is a number of seconds below 1,000,000,000")
         return float(text)
 
     def stripes(self) -> tuple[int, int] | None:

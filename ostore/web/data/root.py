@@ -18,10 +18,22 @@ from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.resource import Call, Dispatcher, Resource
 from ostore.web.data.answers import problem, shown_boot
-from ostore.web.data.node import ClusterId, NodeView, ShardList
+from ostore.web.data.conversation import Beginning, Conversations
+from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList, Sweep
 from ostore.web.data.objects import ContentResource, ShardResource
-from ostore.web.data.targets import CONTENT, OPEN, SHARD, TEMPORARY, label, match
+from ostore.web.data.operations import Operations
+from ostore.web.data.targets import (
+    CONTENT,
+    FRAMES,
+    OPEN,
+    SHARD,
+    TEMPORARY,
+    UPLOAD,
+    label,
+    match,
+)
 from ostore.web.data.temp import TemporaryResource
+from ostore.web.data.uploads import UploadResource
 from ostore.web.status import Live, Metrics, Ready
 from ostore.web.traffic import Traffic
 
@@ -45,6 +57,7 @@ class DataApi:
         node: ShardNode,
         guard: Guard,
         clock: Clock,
+        entropy: Callable[[int], bytes],
         log_line: Callable[[dict[str, object]], None],
         found_rotten: Callable[[ShardKey], None] = lambda _: None,
         reasons: Callable[[], list[str]] = list,
@@ -54,11 +67,16 @@ class DataApi:
         self._clock = clock
         self._found_rotten = found_rotten
         self._others = reasons
+        self.conversations = Conversations(
+            Operations(node.store, found_rotten), clock, entropy
+        )
         self._traffic = Traffic(self._figures)
         self._fixed: dict[str, Resource] = {
             "/node": NodeView(node, clock.wall),
             "/shards": ShardList(node),
             "/cluster-id": ClusterId(node),
+            "/drain": Drain(node),
+            "/sweep": Sweep(node),
             "/health/live": Live(),
             "/health/ready": Ready(self._reasons),
             "/metrics": Metrics(self._traffic),
@@ -96,19 +114,24 @@ class DataApi:
 
         Raises Unsigned, Malformed, NotFound, Problem.
         """
+        proven = None
         if call.path.decode("latin-1") not in OPEN:
             target = call.request.uri.decode("utf-8", "surrogateescape")
-            self._guard.check(call.method, target, call.header)
+            proven = self._guard.check(call.method, target, call.header)
         if call.header(NODE) not in (None, self._node.node_id):
             raise Problem(421, "another node answers here", slug="other-node")
         found, name = match(call.path)
         store = self._node.store
         if found == TEMPORARY:
             return TemporaryResource(store.temporaries, name)
+        if found == UPLOAD:
+            return UploadResource(store.uploads, name)
         if found == CONTENT:
             return ContentResource(store, name, self._found_rotten)
         if found == SHARD:
             return ShardResource(store, name, self._found_rotten)
+        if found == FRAMES and proven is not None:
+            return Beginning(self.conversations, proven)
         if found not in self._fixed:
             raise NotFound("there is nothing here")
         return self._fixed[found]
@@ -119,15 +142,21 @@ class DataApi:
 
     def _figures(self) -> Mapping[str, float]:
         node, store = self._node, self._node.store
+        operations = self.conversations.operations
         return {
             "shards": node.shard_count,
             "free_bytes": node.space.free,
             "total_bytes": node.space.total,
             "temporaries": len(store.temporaries),
+            "uploads": len(store.uploads),
             "strange_files": store.strange,
             "lost_shards_total": store.lost,
             "rotten_shards_total": store.rotten,
             "refused_signatures_total": self._guard.refused,
+            "conversations": len(self.conversations),
+            "broken_conversations_total": self.conversations.broken,
+            "conversation_operations_total": operations.done,
+            "failed_conversation_operations_total": operations.failed,
         }
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from ostore.backends.nodes.records import TARGET
 from ostore.model.errors import Malformed
 
 UNKNOWN = "unknown"
@@ -14,17 +15,31 @@ UNKNOWN = "unknown"
 MAX_PATH = 1024
 """Bytes of a path as sent."""
 
+FRAMES = TARGET
+"""Where conversations begin."""
+
 FIXED = frozenset(
-    {"/shards", "/node", "/cluster-id", "/health/live", "/health/ready", "/metrics"}
+    {
+        FRAMES,
+        "/shards",
+        "/node",
+        "/cluster-id",
+        "/drain",
+        "/sweep",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
 )
 OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Targets that need no signature."""
 
 TEMPORARY = "/temp/{uuid}"
+UPLOAD = "/uploads/{uuid}"
 CONTENT = "/objects/{hash}"
 SHARD = "/objects/{hash}.{i}"
 
-ROUTES: Final = (*sorted(FIXED), TEMPORARY, CONTENT, SHARD)
+ROUTES: Final = (*sorted(FIXED), TEMPORARY, UPLOAD, CONTENT, SHARD)
 """Every target, as the documentation writes it."""
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -43,6 +58,8 @@ def match(path: bytes) -> tuple[str, str]:
         return fixed, ""
     if path.startswith(b"/temp/"):
         return TEMPORARY, name
+    if path.startswith(b"/uploads/"):
+        return UPLOAD, name
     if path.startswith(b"/objects/"):
         return SHARD if "." in name else CONTENT, name
     return UNKNOWN, ""

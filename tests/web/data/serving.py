@@ -106,14 +106,15 @@ class ServedNode(TestCase):
         self.port = 0
         self.guard = Guard((SECRET,), lambda: {self.host}, self.clock.wall, Nonces())
         self.caller = Caller("test", SECRET, self.clock.wall, os.urandom)
-        api = DataApi(
+        self.api = DataApi(
             self.node,
             self.guard,
             self.clock,
+            os.urandom,
             self.lines.append,
             self.found_rotten.append,
         )
-        self.site = StreamingSite(api, self.clock, os.urandom)
+        self.site = StreamingSite(self.api, self.clock, os.urandom)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.port = cast("IPv4Address", listening.getHost()).port
         self.connections: list[Connection] = []

@@ -7,27 +7,33 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ostore.backends.nodes import protocol
-from ostore.backends.shards import plain, temporaries
+from ostore.backends.nodes import operations, protocol, records
+from ostore.backends.shards import plain, temporaries, uploads
 from ostore.model import signing
 from ostore.model.errors import Malformed, NotFound, ShardError
 from ostore.model.ranges import Unsatisfiable
-from ostore.web.data import objects, parameters, targets
+from ostore.web.data import conversation, objects, parameters, targets
 from ostore.web.data.answers import problem
-from ostore.web.data.node import ClusterId, NodeView, ShardList
+from ostore.web.data.conversation import Beginning
+from ostore.web.data.node import ClusterId, Drain, NodeView, ShardList, Sweep
 from ostore.web.data.objects import ContentResource, ShardResource
 from ostore.web.data.temp import TemporaryResource
+from ostore.web.data.uploads import MAX_BODY, UploadResource
 from ostore.web.status import Live
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 ALLOWED = {
     targets.TEMPORARY: TemporaryResource.allowed,
+    targets.UPLOAD: UploadResource.allowed,
     targets.CONTENT: ContentResource.allowed,
     targets.SHARD: ShardResource.allowed,
     "/node": NodeView.allowed,
     "/shards": ShardList.allowed,
     "/cluster-id": ClusterId.allowed,
+    targets.FRAMES: Beginning.allowed,
+    "/drain": Drain.allowed,
+    "/sweep": Sweep.allowed,
     **dict.fromkeys(targets.OPEN, Live.allowed),
 }
 """The methods of every route."""
@@ -90,7 +96,11 @@ class PageTests(SynchronousTestCase):
             assert found is not None
             self.assertEqual(rows[found.slug], str(found.status))
         others = {"other-node": "421", "method-not-allowed": "405"}
-        others |= {"length-required": "411", "not-ready": "503"}
+        others |= {
+            "upgrade-required": "426",
+            "length-required": "411",
+            "not-ready": "503",
+        }
         self.assertEqual({slug: rows[slug] for slug in others}, others)
         self.assertIsNone(problem(ValueError("nothing of ours")))
         self.assertIsNotNone(problem(ShardError("of no kind")))
@@ -104,8 +114,27 @@ class PageTests(SynchronousTestCase):
         self.assertIn(f"nobody touched for {hours} h", text)
         mib = objects.MAX_SMALL >> 20
         self.assertIn(f"at most {mib} MiB and {objects.MAX_FRAMES} frames", text)
+        self.assertIn(f"at most {uploads.MOST:,} uploads (`503`)", text)
+        self.assertIn(f"and has at most {MAX_BODY >> 20} MiB (`413`)", text)
+        self.assertIn(f"wrote within {uploads.ALIVE:g} s", text)
         self.assertIn(f"`limit` 1 to {parameters.MAX_LIMIT}", text)
         self.assertIn(f"within {signing.WINDOW} s", text)
+        self.assertIn(f"at most {records.LARGEST}", text)
+        self.assertIn(f"has {conversation.MOST} conversations already", text)
+        self.assertIn(f"any other {records.ANSWER_ROOM >> 10} KiB", text)
+
+    def test_conversations(self) -> None:
+        """The page has every operation and status by its number."""
+        rows = dict(
+            re.findall(r"^\| ([0-9]+) \| ([a-z]+) \| ", self.page, re.MULTILINE)
+        )
+        named = {str(each.value): each.name.lower() for each in operations.Operation}
+        self.assertEqual(rows, named)
+        statuses = re.findall(
+            r"\b([0-9]+) [a-z]+", self.page.partition("| status |")[2]
+        )
+        failed = [each for each in operations.Status if each not in (0, 7, 255)]
+        self.assertEqual(statuses[: len(failed)], [str(each.value) for each in failed])
 
     def test_head_of_plain_temporaries(self) -> None:
         """docs/shard-format.md shows the bytes that a plain temporary begins with."""

@@ -277,6 +277,26 @@ class AgeingTests(ServedNode):
         self.assertEqual((await self.ask("DELETE", shard_target(ONE))).status, 204)
         self.assertEqual(self.node.shard_count, 0)
 
+    async def test_check(self) -> None:
+        """A shard is read where it lies; a rotten one is 410, and known from then on."""
+        await put(self.node.store, ONE)
+        target = f"{shard_target(ONE)}?do=check&layout={ONE.key.layout}"
+        size = sum(len(frame.block) for frame in ONE.frames)
+        answer = await self.ask("POST", target)
+        self.assertEqual(
+            (answer.status, answer.json()), (200, {"bytes": size, "next": 0})
+        )
+        (path,) = self.root.glob(f"objects/*/{ONE.key.hash}.0.*")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        self.assert_problem(await self.ask("POST", target), 410, "shard-rotten")
+        self.assertEqual((await self.node.store.find(ONE.key.hash)).state, "none")
+        wrong = f"{shard_target(ONE)}?do=bad&layout={ONE.key.layout}&first=1"
+        self.assert_problem(await self.ask("POST", wrong), 400, "malformed")
+        none = f"{shard_target(SIBLING)}?do=check&layout={SIBLING.key.layout}"
+        self.assert_problem(await self.ask("POST", none), 404, "shard-missing")
+
     async def test_delete_of_vanished_ones(self) -> None:
         """What was deleted under the node is not there; the others go."""
         await put(self.node.store, ONE)

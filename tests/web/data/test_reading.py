@@ -257,6 +257,7 @@ class ColdFiles(Files):
     """Nothing lies in the page cache; counts what is read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.read = 0
 
     def pread_cached(self, fd: int, length: int, offset: int) -> Buffer | None:

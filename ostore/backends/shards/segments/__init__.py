@@ -1,0 +1,1 @@
+"""Shards of small contents, packed into append-only segments."""

@@ -1,0 +1,1 @@
+"""One api service in several processes that share its port."""

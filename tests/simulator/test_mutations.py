@@ -1,0 +1,68 @@
+"""Bugs put in on purpose are caught: a simulator that finds nothing proves little."""
+
+from __future__ import annotations
+
+from tests.simulator.mutations import MUTATIONS
+from tests.simulator.shrink import shrunk
+from tests.simulator.stage import play
+from tests.simulator.story import write
+from tests.simulator.test_seeds import Stories
+
+SEEDS = 200
+
+
+class Mutations(Stories):
+    """Each of them shows within so many seeds."""
+
+    def caught(self, name: str) -> int:
+        """The first seed that shows it."""
+        with MUTATIONS[name]():
+            for seed in range(SEEDS):
+                if play(write(seed)).violations:
+                    return seed
+        raise self.failureException(f"{name}: not caught within {SEEDS} seeds")
+
+    def test_folder_fsync_left_out(self) -> None:
+        """Names that are not durable."""
+        self.caught("folder fsync left out")
+
+    def test_metadata_not_asked_again(self) -> None:
+        """A content is moved to garbage that was an orphan a while ago."""
+        self.caught("metadata not asked again before the move")
+
+    def test_second_renew_left_out(self) -> None:
+        """Shards may be collected while the version is being written."""
+        self.caught("second renew left out")
+
+    def test_layouts_mixed(self) -> None:
+        """Shards of two layouts of one content are taken for one."""
+        self.caught("layouts mixed")
+
+    def test_late_commit_accepted(self) -> None:
+        """A node names a shard after the deadline."""
+        self.caught("late commit accepted")
+
+    def test_lease_epoch_ignored(self) -> None:
+        """A node obeys whoever had the lease before."""
+        self.caught("lease epoch ignored")
+
+    def test_duplicate_keeper_picked_at_random(self) -> None:
+        """Of two alike, the one goes that another would keep."""
+        self.caught("duplicate keeper picked at random")
+
+    def test_degraded_not_written(self) -> None:
+        """A version does not tell which of its shards are missing."""
+        self.caught("degraded not written")
+
+    def test_unsure_taken_for_none(self) -> None:
+        """Shards are rebuilt that may be there."""
+        self.caught("unsure taken for none")
+
+    def test_short_story(self) -> None:
+        """A story that fails becomes short."""
+        name = "folder fsync left out"
+        seed = self.caught(name)
+        with MUTATIONS[name]():
+            short = shrunk(write(seed))
+            self.assertTrue(play(short).violations)
+        self.assertEqual([step.kind for step in short.steps], ["put"])
