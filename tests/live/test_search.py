@@ -348,6 +348,7 @@ class ArchiveTests(SearchTests):
             marks = (0,) if at in {5, 299} else ()
             new = put("n", at, layout=layout, degraded=marks)
             made.append(await store.add_version(new))
+        ask(self.url, "POST", "/ostore-heads/_refresh")
         for one in (store, other):
             self.assertEqual(list(await one.versions_of("", "n", 0, 999)), made)
             self.assertEqual(list(await one.versions_of("", "n", 33, 99)), made[33:132])
