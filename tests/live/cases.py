@@ -166,7 +166,8 @@ class LiveCase(SynchronousTestCase):
 
     def name(self, label: str = "x") -> str:
         """A name that no other test uses."""
-        return f"{self.id().rpartition('.')[2]}/{label}"
+        _, case, test = self.id().rsplit(".", 2)
+        return f"{case}.{test}/{label}"
 
     def ask(
         self,
