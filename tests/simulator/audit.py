@@ -39,6 +39,11 @@ class Kept:
 
     layouts: dict[str, dict[int, set[str]]] = attrs.field(factory=dict)
 
+    def add(self, key: ShardKey, node: str) -> None:
+        """One more shard."""
+        places = self.layouts.setdefault(key.layout, {})
+        places.setdefault(key.index, set()).add(node)
+
     def places(self, layout: str) -> dict[int, set[str]]:
         """Where the shards of one layout are."""
         return self.layouts.get(layout, {})
@@ -74,20 +79,28 @@ class Audit:
         """The shards that a fault let rot, by node and inode."""
         self._verdicts: dict[tuple[str, int], tuple[bytes, bool]] = {}
 
-    def platters(self, trusted: Sequence[int] = ()) -> dict[str, Kept]:
+    def platters(
+        self, trusted: Sequence[int] = (), *, unread: bool = False
+    ) -> dict[str, Kept]:
         """What is durable and right, by content.
 
         Shards of `trusted` indices are taken for right when a fault let them rot: as
-        whoever opens a shard and checks its two ends does.
+        whoever opens a shard and checks its two ends does. When `unread` so are those
+        that stand elsewhere too: a read is content with one of the two.
         """
         found: dict[str, Kept] = {}
+        rotten: list[tuple[ShardKey, str]] = []
         for host in self._cluster.nodes:
             for key, _, inode in host.disk.shards():
-                rotten = (host.name, inode.number) in self.rotten
-                if (rotten and key.index in trusted) or self.good(host, key, inode):
-                    kept = found.setdefault(key.hash, Kept())
-                    places = kept.layouts.setdefault(key.layout, {})
-                    places.setdefault(key.index, set()).add(host.name)
+                known = (host.name, inode.number) in self.rotten
+                if (known and key.index in trusted) or self.good(host, key, inode):
+                    found.setdefault(key.hash, Kept()).add(key, host.name)
+                elif known:
+                    rotten.append((key, host.name))
+        for key, node in rotten if unread else ():
+            kept = found.setdefault(key.hash, Kept())
+            if key.index in kept.places(key.layout):
+                kept.add(key, node)
         return found
 
     def good(self, host: NodeHost, key: ShardKey, inode: Inode) -> bool:

@@ -34,10 +34,34 @@ KEPT: Mapping[str, Story] = {
             Step(19, "put", (0, "b", 7, "slow"), 15.0),
         ),
     ),
+    "an empty disk took the place of a node, and answered for the lost one too": Story(
+        80,
+        Plan(compressing=(True, True), search=True, cached=False, every=60.0),
+        (
+            Step(0, "wipe", (3, 4.0), 0.3),
+            Step(9, "clear", (1, "c"), 3.0),
+            Step(16, "put", (1, "a", 3, "plain"), 15.0),
+        ),
+    ),
+    "of two alike the one that nobody read was rotten": Story(
+        175,
+        Plan(compressing=(False, True), cached=False, keep=2),
+        (
+            Step(21, "wait", (30.0,), 0.0),
+            Step(26, "get", (1, "c", 0, (0.27, 0.09)), 0.3),
+            Step(27, "put", (1, "b", 7, "plain"), 0.0),
+            Step(28, "wait", (3.0,), 3.0),
+            Step(29, "put", (0, "c", 7, "plain"), 0.0),
+            Step(30, "failing", (3, "writes", 30.0), 0.3),
+            Step(31, "rot", (3, 2, 0.25), 0.0),
+            Step(32, "copy", (1, "b", "c"), 0.0),
+            Step(33, "put", (1, "c", 3, "keyed"), 0.0),
+            Step(34, "kill", (4, "kill", 0, 60.0), 0.3),
+            Step(35, "clear", (0, "a"), 0.3),
+            Step(36, "put", (1, "a", 2, "slow"), 0.3),
+            Step(39, "rot", (2, 4, 0.17), 0.3),
+            Step(40, "wipe", (0, 12.0), 0.3),
+            Step(41, "locate", (0, 2), 0.3),
+        ),
+    ),
 }
-
-OPEN = {
-    80: "a shard of a fresh PUT is gone after a wiped node came back",
-    175: "a content ends with five shards: the sixth is not built anew",
-}
-"""Seeds that end badly and are not mended yet, and what is known of them."""

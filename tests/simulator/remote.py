@@ -51,7 +51,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.hosts: dict[str, Host] = {}
-        """By node id."""
+        """By node id; one that was replaced by another stays under its own."""
         self.refused: set[tuple[str, str]] = set()
         self.silent: set[tuple[str, str]] = set()
         """(process, host) between which nothing gets through any more."""
@@ -66,12 +66,13 @@ class Network:
 
 
 class Wire:
-    """Requests of one process to one node."""
+    """Requests of one process to one node; another one at its place refuses them."""
 
-    def __init__(self, net: Network, process: Process, host: Host) -> None:
+    def __init__(self, net: Network, process: Process, node: str) -> None:
         self.net = net
         self.process = process
-        self.host = host
+        self.node = node
+        self.host = net.hosts[node]
 
     def survey(self, hash: str) -> set[str]:
         """Who has not answered yet, of all that are asked at this moment."""
@@ -164,6 +165,9 @@ class _Call:
         if host.store is None or self._store not in (None, host.store):
             world.later(world.delay(), self._fail, "connection lost")
             return
+        if host.id != self._wire.node:
+            world.later(world.delay(), self._fail, "another node answers there")
+            return
         world.note(f"{self._wire.process.name} > {host.name} {self._what}")
         running = start(self._work(host.store))
         self._running = running
@@ -241,8 +245,7 @@ class SimNodes:
         if node not in self._members().by_id:
             raise NodeUnreachable("nobody heard of that node")
         if node not in self._stores:
-            wire = Wire(self._net, self._process, self._net.hosts[node])
-            self._stores[node] = RemoteStore(wire)
+            self._stores[node] = RemoteStore(Wire(self._net, self._process, node))
         return self._stores[node]
 
     def uploads(self, node: str) -> IUploads:
@@ -251,13 +254,13 @@ class SimNodes:
 
     async def adopt(self, node: str, facts: ClusterFacts) -> None:
         """Tell a node the cluster's epoch."""
-        host = self._net.hosts[node]
+        wire = Wire(self._net, self._process, node)
+        host = wire.host
 
         async def adopt(_: Any) -> None:
             await host.adopt(facts)
             host.epoch = max(host.epoch, facts.epoch)
 
-        wire = Wire(self._net, self._process, host)
         await wire.ask(f"adopt {facts.epoch}", adopt)
 
     def place(self, node: str) -> str:

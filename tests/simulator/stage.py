@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,8 @@ LONGEST = 300.0
 """Seconds within which every request ends."""
 MENDED = 130.0
 """Seconds after which everything that can be mended is."""
+SCRUBBED = 60.0
+"""Seconds within which all is read, and what is rotten rebuilt."""
 
 
 @attrs.frozen
@@ -124,6 +127,8 @@ class Stage:
             self._sweep()
         if not self.world.violations:
             self._last_look()
+        if not self.world.violations and self.audit.rotten:
+            self._scrub()
 
     def _anew(self) -> None:
         """Nothing that matters lives only in an engine's memory."""
@@ -149,6 +154,22 @@ class Stage:
                     f"{hash[:6]}, which nobody refers to, stays: {kept.layouts}"
                 )
 
+    def _scrub(self) -> None:
+        """Then what nobody reads is right as well."""
+        self.clients.job(Step(-3, "job", (), 0), 0, "scrub")
+        self.pass_(SCRUBBED)
+        self.audit.look()
+        self._whole(self.audit.platters())
+
+    def _whole(self, found: Mapping[str, Kept]) -> None:
+        """Everything that somebody refers to has all its shards."""
+        for hash in sorted(self.audit.wanted()):
+            best = found.get(hash, Kept()).best()
+            if best < DATA + PARITY and BY_HASH[hash]:
+                self.world.violated(
+                    f"{hash[:6]} has {best} shards in the end (guarantee 5)"
+                )
+
     def _read_all(self) -> None:
         """Every version of every name, on every engine in turn."""
         engines = self.cluster.engines
@@ -159,13 +180,7 @@ class Stage:
     def _last_look(self) -> None:
         self.audit.look()
         # Nobody reads parity without need: its rot is for the scrubber to find.
-        found = self.audit.platters(range(DATA, DATA + PARITY))
-        for hash in sorted(self.audit.wanted()):
-            best = found.get(hash, Kept()).best()
-            if best < DATA + PARITY and BY_HASH[hash]:
-                self.world.violated(
-                    f"{hash[:6]} has {best} shards in the end (guarantee 5)"
-                )
+        self._whole(self.audit.platters(range(DATA, DATA + PARITY), unread=True))
         for host in self.cluster.engines:
             lent = host.engine.putting.writing.budget.lent
             turns = len(host.engine.putting.turns)
