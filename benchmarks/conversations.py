@@ -2,8 +2,8 @@
 
 `python -m benchmarks.conversations [--count 1600] [--rounds 3] [--root build]`. Two
 clusters of one data process with six roots and one api with `--metadata sqlite`, on one
-RabbitMQ of their own, with the client on the same cores; one of them makes a request for
-each operation. Rounds alternate: compare the ratios of one run. Needs RabbitMQ.
+RabbitMQ of their own, with the client on the same cores; one of them makes a request
+for each operation. Rounds alternate: compare the ratios of one run. Needs RabbitMQ.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Transfers under way, one small file each, so that a killed command goes on.
 
-The files, and compressed contents and packs that are on their way, are in `$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are
-about. The first line is a JSON object, each further line the number of a finished
-piece; a line cut short by a kill is left out. Who works on one holds its lock.
+The files, and compressed contents and packs that are on their way, are in
+`$XDG_STATE_HOME/ostore/transfers`, named by a hash of what they are about. The first
+line is a JSON object, each further line the number of a finished piece; a line cut
+short by a kill is left out. Who works on one holds its lock.
 """
 
 from __future__ import annotations

@@ -54,11 +54,11 @@ class _Ask:
 class Cluster:
     """Hears heartbeats, asks where contents are, and knows whom to trust.
 
-    Owned by the service, which starts and stops it. `expected` names nodes that
-    are known beforehand (standalone): once all of them were heard, the view is
-    settled; otherwise it is once the bus was up for one heartbeat period. Nodes that do not `belong`
-    are heard, but neither asked nor given anything. While all that are live are `near`,
-    a question to each costs less than one to all on the bus.
+    Owned by the service, which starts and stops it. `expected` names nodes that are
+    known beforehand (standalone): once all of them were heard, the view is settled;
+    otherwise it is once the bus was up for one heartbeat period. Nodes that do not
+    `belong` are heard, but neither asked nor given anything. While all that are live
+    are `near`, a question to each costs less than one to all on the bus.
     """
 
     def __init__(

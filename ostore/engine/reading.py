@@ -155,7 +155,8 @@ class StripeReader:
         """Any k blocks of a stripe whose `blocks` contradict its checksum.
 
         Every block passes its own, so some shard lies: others are read until k agree
-        with the stripe's; then the liars are marked bad and mended. Raises TooFewShards.
+        with the stripe's; then the liars are marked bad and mended. Raises
+        TooFewShards.
         """
         row = (await self.table()).row(number)
         everyone = dict(blocks)

@@ -115,8 +115,9 @@ class Tending:
     ) -> Collected:
         """Move what a content has too much of to garbage, in its turn.
 
-        Nothing goes unless all its shards were just read and found right, on other nodes
-        each. Those on nodes that are `leaving` stay only where there are no others.
+        Nothing goes unless all its shards were just read and found right, on other
+        nodes each. Those on nodes that are `leaving` stay only where there are no
+        others.
         """
         return await self.turns.run(hash, lambda: self._prune(hash, epoch, leaving))
 

@@ -1,7 +1,8 @@
 """The shard file: prologue, frames, an index of them, a footer that names the shard.
 
-Pure functions over bytes; what grows while a file is written is in draft.py. The bytes are described in docs/shard-format.md. What does not hold together when it
-is read raises ShardRotten.
+Pure functions over bytes; what grows while a file is written is in draft.py. The bytes
+are described in docs/shard-format.md. What does not hold together when it is read
+raises ShardRotten.
 """
 
 from __future__ import annotations

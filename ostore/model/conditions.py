@@ -97,9 +97,9 @@ class WriteCondition:
         """Raise AlreadyExists or ConditionFailed unless the condition holds.
 
         `current_etag` is the newest version's content hash, `modified` its time in
-        seconds (without it no date counts); no tag when there is no object or its newest
-        version is a delete marker. The tag of an encoded body names the same version
-        as the plain one.
+        seconds (without it no date counts); no tag when there is no object or its
+        newest version is a delete marker. The tag of an encoded body names the same
+        version as the plain one.
         """
         if self.create_only and current_etag is not None:
             raise AlreadyExists("the object exists already, and stays as it was")

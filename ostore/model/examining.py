@@ -16,8 +16,8 @@ class Finding:
     """The layout with most shards, what it lacks, and what is there beside it.
 
     `spots` maps each missing index to a node that has it in a bad state, or to "".
-    `left` counts distinct shards on distinct nodes; `layout` is None when there is none.
-    `surplus` counts shards that are not needed once nothing is missing.
+    `left` counts distinct shards on distinct nodes; `layout` is None when there is
+    none. `surplus` counts shards that are not needed once nothing is missing.
     """
 
     layout: Layout | None = None

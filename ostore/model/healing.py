@@ -38,8 +38,9 @@ def plan(
     that may take shards, best first, so that racing repairers choose the same;
     `nodes_away` says that a node left too recently to be given up. Nothing is decided
     while any node is unsure or silent: what it holds is not missing. A node that holds
-    none of the content is best; else one may take a shard whose own stand elsewhere too,
-    or a content with such doubles could never be whole on as many nodes as it has shards.
+    none of the content is best; else one may take a shard whose own stand elsewhere
+    too, or a content with such doubles could never be whole on as many nodes as it has
+    shards.
     """
     if not census.certain:
         return Plan({}, () if standing is None else standing.missing)

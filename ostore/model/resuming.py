@@ -3,9 +3,9 @@
 An upload lies on k + m nodes: a temporary each, with the record. Who goes on with it
 claims it on a majority of them with a growing epoch. What is written under an epoch is
 written by one claimant alone, and only once the upload is *settled* under that epoch on
-a write quorum: each of those nodes holds every stripe and the tail that the claim found.
-So among the nodes of the highest settled epoch, one holds what the others hold or more,
-and all that was ever acknowledged.
+a write quorum: each of those nodes holds every stripe and the tail that the claim
+found. So among the nodes of the highest settled epoch, one holds what the others hold
+or more, and all that was ever acknowledged.
 """
 
 from __future__ import annotations

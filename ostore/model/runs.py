@@ -21,8 +21,8 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 class Run:
     """What was asked for, how far it is, what it did; times are seconds since 1970.
 
-    `asked`: by a person, not by plan. `cursor` is what the job goes on from when another
-    service takes over; `why` says what a failed run met.
+    `asked`: by a person, not by plan. `cursor` is what the job goes on from when
+    another service takes over; `why` says what a failed run met.
     """
 
     id: str

@@ -191,8 +191,9 @@ class AnyHost:
 class Guard:
     """Checks the signatures of the requests to one service.
 
-    `hosts` gives the names under which the service is reached (see AnyHost). Dates before the
-    second of its own start are refused: a restart forgets the nonces before it.
+    `hosts` gives the names under which the service is reached (see AnyHost). Dates
+    before the second of its own start are refused: a restart forgets the nonces before
+    it.
     """
 
     def __init__(

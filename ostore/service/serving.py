@@ -26,7 +26,8 @@ BACKLOG = 1024
 class Serving:
     """A site on a port; made and stopped by the service.
 
-    The limits on clients are those of `settings`. With `tls` (a context factory of Twisted) it speaks HTTPS.
+    The limits on clients are those of `settings`. With `tls` (a context factory of
+    Twisted) it speaks HTTPS.
     """
 
     def __init__(

@@ -48,8 +48,8 @@ class ThreadWorkers:
     """At most `size` threads; work waits in line for one of them.
 
     A thread is begun when work comes and none is free. What several threads have done
-    comes back in one turn of the reactor. Work that hangs is left behind at the stop, and
-    ends with the process.
+    comes back in one turn of the reactor. Work that hangs is left behind at the stop,
+    and ends with the process.
     """
 
     def __init__(self, reactor: IReactorFromThreads, size: int, name: str) -> None:

@@ -21,8 +21,9 @@ class Repeated:
     """Runs `work` every `interval` seconds, counted from the end of the run before.
 
     Owned by a service that calls `start` and `stop`. A failing run is counted and
-    logged, with a traceback where it is a defect. Runs never overlap. `last_started`, `last_ended` and `next_due` are seconds
-    since 1970, None where there is nothing to say.
+    logged, with a traceback where it is a defect. Runs never overlap. `last_started`,
+    `last_ended` and `next_due` are seconds since 1970, None where there is nothing to
+    say.
     """
 
     def __init__(

@@ -3,9 +3,10 @@
 A step is one of: a client begins a call; the server carries out one item of a request
 on the primary, or copies its writes to the replica; an answer reaches the process; an
 answer is lost and the request goes on by itself, now, later or never; a request is
-refused unseen; a process dies and its requests go on likewise; a timer rings. The search is depth first over states,
-each entered once: what the server holds, what each process has seen, how far every
-request is, and which calls were over before others began.
+refused unseen; a process dies and its requests go on likewise; a timer rings. The
+search is depth first over states, each entered once: what the server holds, what each
+process has seen, how far every request is, and which calls were over before others
+began.
 
 Left out without loss, because another order shows the same or more:
 

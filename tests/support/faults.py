@@ -21,8 +21,8 @@ class FaultyFiles(Files):
     """The files of one node; the test says what fails and what hangs.
 
     `errors` maps the name of an operation to an errno; `*` stands for all that have
-    none of their own. `failed` counts those, `hanging` tells that one is or was held up,
-    and `held` how many are. On a `full` disk no file grows.
+    none of their own. `failed` counts those, `hanging` tells that one is or was held
+    up, and `held` how many are. On a `full` disk no file grows.
     """
 
     def __init__(self) -> None:

@@ -16,8 +16,9 @@ T = TypeVar("T")
 class Readers:
     """Owns the connections it lends to `run`, from the first one to `close`.
 
-    `run` is called in worker threads and opens as many connections as there are
-    threads at most; one that failed is not used again. `close` waits for nobody, what is still lent closes on return.
+    `run` is called in worker threads and opens as many connections as there are threads
+    at most; one that failed is not used again. `close` waits for nobody, what is still
+    lent closes on return.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:

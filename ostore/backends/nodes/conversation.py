@@ -48,8 +48,8 @@ class Conversation:
     """Asks operations and hands out their answers; made by Talk, ends with `over`.
 
     Keeps within the node's credit: `fits` says whether one more goes. An answer beyond
-    its room, or to what was never asked, ends it all; an operation that fails or is late
-    ends alone, unless the node has been silent ever since it was asked.
+    its room, or to what was never asked, ends it all; an operation that fails or is
+    late ends alone, unless the node has been silent ever since it was asked.
     """
 
     def __init__(

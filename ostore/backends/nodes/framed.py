@@ -76,8 +76,8 @@ def _talk(store: RemoteStore) -> Talk:
 class FramedStore(RemoteStore):
     """The shards of one data service; made by FramedNodes.
 
-    Small operations go into the conversation with the node. Whatever does not fit there,
-    and whatever may be repeated when the conversation is cut, goes over HTTP.
+    Small operations go into the conversation with the node. Whatever does not fit
+    there, and whatever may be repeated when the conversation is cut, goes over HTTP.
     """
 
     def __init__(

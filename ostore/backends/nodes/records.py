@@ -1,8 +1,9 @@
 """The records of a conversation with a node: how they are cut and sealed.
 
-Behind the 101 each end sends records: a length (4 bytes, of what follows) and then, from
-the caller, a seal, a number and an operation with its arguments; from the node the number
-of what is answered, a status, its clock and a result. docs/data-api.md describes them.
+Behind the 101 each end sends records: a length (4 bytes, of what follows) and then,
+from the caller, a seal, a number and an operation with its arguments; from the node the
+number of what is answered, a status, its clock and a result. docs/data-api.md describes
+them.
 """
 
 from __future__ import annotations

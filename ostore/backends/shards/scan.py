@@ -28,8 +28,8 @@ class Scan:
     Made by the store at each start and when the root was exchanged. It looks at names
     only and takes nothing for granted: names that are not ours and things that are no
     plain files are counted in `strange` and left alone. Until a folder was read, the
-    index may lack what is in it: ask `knows`. `check` raises when the root is not there,
-    where nothing is missing.
+    index may lack what is in it: ask `knows`. `check` raises when the root is not
+    there, where nothing is missing.
     """
 
     def __init__(

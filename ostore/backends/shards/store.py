@@ -54,11 +54,11 @@ class ShardStore:
     """Shards below an open root, as files or packed in segments; owned by a node.
 
     Contents of at most `pack_limit` bytes are packed, but for what comes while the
-    segments are still being read. A shard is wherever it was written, whatever the limit
-    says now. What is known to be bad and what is condemned is kept in memory. Work on
-    one content is done one after the other, and what has begun is finished even if its
-    caller is cancelled. A new shard that meets no root calls `mend_root` and tries once
-    more.
+    segments are still being read. A shard is wherever it was written, whatever the
+    limit says now. What is known to be bad and what is condemned is kept in memory.
+    Work on one content is done one after the other, and what has begun is finished even
+    if its caller is cancelled. A new shard that meets no root calls `mend_root` and
+    tries once more.
     """
 
     def __init__(

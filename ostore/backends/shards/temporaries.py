@@ -113,9 +113,10 @@ class Temporaries:
     ) -> int:
         """Append all that `read` gives, behind `offset`; the bytes held then.
 
-        What is wrong with a body of `length` bytes is said before it is read. Whole frames, or plain bytes, that came before an error are kept. Raises
-        WrongOffset, Refused (also for bytes of the other kind), ShardRefused (frames
-        that are none), TooLong, NodeFull, NodeUnreachable, and what `read` raises.
+        What is wrong with a body of `length` bytes is said before it is read. Whole
+        frames, or plain bytes, that came before an error are kept. Raises WrongOffset,
+        Refused (also for bytes of the other kind), ShardRefused (frames that are none),
+        TooLong, NodeFull, NodeUnreachable, and what `read` raises.
         """
         temp = self._take(uuid)
         try:

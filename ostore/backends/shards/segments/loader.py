@@ -100,7 +100,8 @@ class Loaded:
 class Contents:
     """The rows of one segment, and what was lost of it.
 
-    `sealed`: it has an index, which is right. `damaged`: something is lost, or its ends.
+    `sealed`: it has an index, which is right. `damaged`: something is lost, or its
+    ends.
     """
 
     index: Index
