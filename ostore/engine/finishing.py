@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred
 
 from ostore.engine.claiming import Claiming
+from ostore.engine.clearing import Clearing
 from ostore.engine.putting import Put, Putting
 from ostore.engine.referring import PutRequest
 from ostore.engine.session import Session
@@ -55,6 +56,7 @@ class Finishing:
         self,
         putting: Putting,
         claiming: Claiming,
+        clearing: Clearing,
         let_go: Callable[[Session], Awaitable[None]],
         forget: Callable[[str], None],
     ) -> None:
@@ -62,6 +64,7 @@ class Finishing:
         self._putting = putting
         self._house = putting.writing
         self._claiming = claiming
+        self._clearing = clearing
         self._let_go = let_go
         self._forget = forget
         self._endings: dict[str, Ending] = {}
@@ -91,7 +94,7 @@ class Finishing:
     async def drop(self, session: Session) -> None:
         """Remove it from its nodes: it can never be finished."""
         self._forget(session.upload)
-        await self._claiming.remove(session.upload, session.record.nodes.values())
+        await self._claiming.remove(session.upload, session.record.everywhere)
 
     async def _soon(self, outcome: Awaitable[Version]) -> Version | None:
         try:
@@ -115,9 +118,6 @@ class Finishing:
         ending.tell(outcome)
 
     async def _conclude(self, session: Session) -> Version:
-        async def remove() -> None:
-            await self._claiming.remove(session.upload, session.left_out)
-
         try:
             version = await self._keep(session)
         except (DigestMismatch, ConditionFailed, AlreadyExists):
@@ -127,9 +127,7 @@ class Finishing:
             await self._let_go(session)
             raise
         self._forget(session.upload)
-        await session.finish(outcome_to_json(version))
-        if session.left_out:
-            self._house.tasks.spawn("removing the rest of an upload", remove)
+        await self._clearing.end(session, outcome_to_json(version))
         return version
 
     async def _keep(self, session: Session) -> Version:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import attrs
-
 from ostore.engine.intake import Writing
 from ostore.engine.polling import in_time, poll
 from ostore.engine.readback import ReadBack
@@ -147,8 +145,7 @@ class Recovery:
             while index not in ready and spares and len(ready) < record.quorum:
                 node = spares.pop(0)
                 if await self._begin_anew(index, node, ready):
-                    moved = {**self._record.nodes, index: node}
-                    self._record = attrs.evolve(self._record, nodes=moved)
+                    self._record = self._record.moved(index, node)
 
     async def _begin_anew(self, index: int, node: str, ready: dict[int, str]) -> bool:
         """Give a node a whole shard of what is held; False when that fails."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ostore.engine.beginning import Beginning, Begun
 from ostore.engine.claiming import Claiming, Finished, Found
+from ostore.engine.clearing import Clearing
 from ostore.engine.finishing import Finishing
 from ostore.engine.intake import Body
 from ostore.engine.putting import Putting
@@ -85,7 +86,11 @@ class Resuming:
         self._beginning = Beginning(putting, self._claiming, tokens, expiry)
         self._remembered = Remembered()
         self._finishing = Finishing(
-            putting, self._claiming, self._let_go, self._remembered.forget
+            putting,
+            self._claiming,
+            Clearing(putting.writing, expiry),
+            self._let_go,
+            self._remembered.forget,
         )
         self._parts: dict[str, Part] = {}
 
@@ -171,7 +176,7 @@ class Resuming:
             await part.stop()
         found = await self._survey(token)
         self._remembered.forget(token.upload)
-        nodes = {*self._claiming.nodes(token), *found.record.nodes.values()}
+        nodes = {*self._claiming.nodes(token), *found.record.everywhere}
         await self._claiming.remove(token.upload, nodes)
 
     # A part

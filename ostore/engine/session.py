@@ -82,7 +82,7 @@ class Session:
     def left_out(self) -> list[str]:
         """The nodes of the upload that this claim does not write, or no longer."""
         standing = {share.node for share in self._standing()}
-        return [node for node in self.record.nodes.values() if node not in standing]
+        return [node for node in self.record.everywhere if node not in standing]
 
     @property
     def reusable(self) -> bool:
@@ -188,14 +188,15 @@ class Session:
 
         await self._each(commit)
 
-    async def finish(self, outcome: str) -> None:
-        """Leave nothing but the outcome, as far as the nodes can be reached."""
+    async def finish(self, outcome: str) -> list[str]:
+        """Leave nothing but the outcome; gives the nodes that did not take it."""
 
         async def finish(share: Share) -> None:
             await share.close()
             await share.uploads.finish(self.upload, self.epoch, outcome)
 
-        await poll(self._house.clock, self._standing(), finish)
+        found = await poll(self._house.clock, self._standing(), finish)
+        return [share.node for share in found.failures]
 
     async def release(self) -> None:
         """Let others claim it at once, as far as the nodes can be reached."""

@@ -11,7 +11,7 @@ or more, and all that was ever acknowledged.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -100,7 +100,10 @@ class UploadState:
 
 @attrs.frozen
 class UploadRecord:
-    """What an upload is to become, and where it lies: shard index -> node id."""
+    """What an upload is to become, and where it lies: shard index -> node id.
+
+    `replaced` nodes had a shard that was begun anew elsewhere; they may still hold it.
+    """
 
     name: str
     size: int
@@ -113,6 +116,12 @@ class UploadRecord:
     bucket: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     condition: WriteCondition = attrs.field(factory=WriteCondition)
+    replaced: tuple[str, ...] = ()
+
+    @property
+    def everywhere(self) -> Sequence[str]:
+        """All nodes that may hold something of it."""
+        return list(dict.fromkeys([*self.nodes.values(), *self.replaced]))
 
     @property
     def shards(self) -> int:
@@ -132,6 +141,16 @@ class UploadRecord:
         """
         most = self.shards // 2 + 1
         return max(most, self.data, self.shards - self.quorum + 1)
+
+    def moved(self, index: int, node: str) -> UploadRecord:
+        """With that shard on another node."""
+        left = self.nodes.get(index, "")
+        gone = dict.fromkeys([*self.replaced, left])
+        return attrs.evolve(
+            self,
+            nodes={**self.nodes, index: node},
+            replaced=tuple(each for each in gone if each and each != node),
+        )
 
     def offset(self, stripes: int, tail: int = 0) -> int:
         """Bytes held in so many stripes and a tail."""
@@ -160,6 +179,7 @@ class UploadRecord:
                 **{
                     **shown,
                     "nodes": {int(i): str(n) for i, n in shown["nodes"].items()},
+                    "replaced": tuple(map(str, shown.get("replaced", ()))),
                     "condition": WriteCondition(
                         _read_tags(condition["if_match"]),
                         _read_tags(condition["if_none_match"]),

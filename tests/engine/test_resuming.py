@@ -393,11 +393,14 @@ class EndTests(UploadCase):
         """The version is written, the nodes do not know it: asking makes no second."""
         self.rise()
         token = self.start()
+
+        def first(_: str, epoch: int, __: str) -> None:
+            if epoch == 1:
+                raise NodeUnreachable("away")
+
         for rig in self.rigs:
-            rig.rules["uploads.finish"] = fails(NodeUnreachable("away"))
+            rig.rules["uploads.finish"] = first
         self.sent(token, 0, CONTENT)
-        for rig in self.rigs:
-            rig.come_back()
         self.pass_(5)
         self.assertEqual(self.outcome(token, self.other()).number, 1)
         self.assertEqual(self.outcome(token).number, 1)
@@ -580,6 +583,51 @@ class LossTests(UploadCase):
         progress = self.sent(token, MIB + 9, CONTENT[MIB + 9 :])
         assert progress.version is not None
         self.assertEqual(progress.version.degraded, (1,))
+        self.assertEqual(self.run_(self.get()), CONTENT)
+
+    def test_one_goes_and_comes_back(self) -> None:
+        """What a node had when it went is removed when it is back, soon, not expired."""
+        self.rise()
+        token = self.start()
+        self.sent(token, 0, CONTENT[: MIB + 9])
+        lost = self.of(token)[1]
+        self.gone(lost)
+        self.sent(token, MIB + 9, CONTENT[MIB + 9 :])
+        self.pass_(15)
+        self.assertEqual(len(lost.temporaries()), 3)
+        lost.come_back()
+        self.pass_(7)
+        self.assertEqual(lost.temporaries(), [])
+        self.assertEqual(self.outcome(token, self.other()).number, 1)
+
+    def test_one_goes_at_the_end(self) -> None:
+        """A node that did not hear of the end is told when it is back."""
+        self.rise()
+        token = self.start()
+        lost = self.of(token)[1]
+        for name in ("finish", "remove"):
+            lost.rules[f"uploads.{name}"] = fails(NodeUnreachable("away"))
+        self.sent(token, 0, CONTENT)
+        self.pass_(15)
+        self.assertEqual(len(lost.temporaries()), 2)
+        lost.come_back()
+        self.pass_(7)
+        self.assertEqual(len(lost.temporaries()), 1)
+        self.assertEqual(self.outcome(token, self.other()).number, 1)
+
+    def test_replaced_and_back(self) -> None:
+        """A node whose shard was begun anew on another one keeps nothing either."""
+        self.rise(8)
+        token = self.start()
+        self.sent(token, 0, CONTENT[: MIB + 9])
+        nodes = self.of(token)
+        self.gone(*nodes[:2])
+        self.sent(token, MIB + 9, CONTENT[MIB + 9 : 2 * MIB])
+        for rig in nodes[:2]:
+            rig.come_back()
+        self.sent(token, 2 * MIB, CONTENT[2 * MIB :], self.other())
+        self.pass_(7)
+        self.assertEqual([len(rig.temporaries()) for rig in nodes[:2]], [0, 0])
         self.assertEqual(self.run_(self.get()), CONTENT)
 
     def test_two_go_and_others_are_there(self) -> None:

@@ -93,6 +93,10 @@ class UploadTests(LiveCase):
         self.until_up()
         self.cluster.data[4].kill()
         self.end(target, content, 1)
+        self.cluster.data[4].start()
+        self.cluster.data[4].wait()
+        self.until_up()
+        self.until(lambda: not self.temporaries(), "temp/ empty")
 
     def test_forged(self) -> None:
         """A token that was changed is 403 at every api."""

@@ -52,6 +52,7 @@ class RecordTests(SynchronousTestCase):
             RECORD,
             digest="cd" * 32,
             headers={"content-type": "text/plain", "x-ostore-meta-ä": "ö"},
+            replaced=("ef" * 16,),
             condition=WriteCondition.parse(
                 '"a", W/"b"', "*", "Sun, 06 Nov 1994 08:49:37 GMT", create_only=True
             ),
