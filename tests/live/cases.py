@@ -27,11 +27,12 @@ T = TypeVar("T")
 
 FAST = ("--heartbeat", "1s", "--node-timeout", "3s", "--rebuild-delay", "3s")
 """Settings of the shared cluster."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which what does not happen never will."""
 PAUSE = 0.05
-AT_ONCE = 5.0
-"""Seconds that no request takes, whatever hangs: generous, for a busy machine."""
+AT_ONCE = 18.0
+"""Seconds that no request takes, whatever hangs: below those after which a service
+gives up a step that hangs, and generous otherwise, for a busy machine."""
 TROUBLE = ("Traceback", "Unhandled", "Exception ignored")
 
 

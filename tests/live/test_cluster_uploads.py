@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import cycle
 
-from tests.live.cases import LiveCase
+from tests.live.cases import PATIENCE, LiveCase
 from tests.live.client import Answer
 from tests.support.standalone import digest
 
@@ -35,7 +35,7 @@ class UploadTests(LiveCase):
 
     def end(self, target: str, content: bytes, api: int = 0) -> None:
         """Send all that is missing, however often it has to be tried."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             answer = self.ask("HEAD", target, api=api)
             if answer.status == 404:
