@@ -410,8 +410,8 @@ class IShardStore(Interface):
         Raises ShardMissing, ShardRotten (which also marks it bad).
         """
 
-    async def sweep() -> int:
-        """Remove temporaries and uploads that have expired; gives how many."""
+    async def sweep(*, dry_run: bool = False) -> int:
+        """Remove temporaries and uploads that have expired, or only count them."""
 
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""

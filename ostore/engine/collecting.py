@@ -134,10 +134,17 @@ class Collecting:
             live = [member.beat.node for member in self._cluster.live()]
             await self.at_nodes(live, lambda node: self._tell(node, known))
 
-    async def sweep(self) -> tuple[int, int]:
-        """Have live nodes remove temporaries that expired; how many, and nodes that did."""
+    async def sweep(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """Have live nodes remove temporaries that expired; how many, and nodes that did.
+
+        In a `dry_run` they are only counted.
+        """
+
+        async def sweep(node: str) -> int:
+            return await self._nodes.store(node).sweep(dry_run=dry_run)
+
         live = [member.beat.node for member in self._cluster.live()]
-        given = await self.at_nodes(live, lambda node: self._nodes.store(node).sweep())
+        given = await self.at_nodes(live, sweep)
         done = [removed for removed in given if removed is not None]
         return sum(done), len(done)
 

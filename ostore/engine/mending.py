@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
@@ -42,11 +42,23 @@ LAST = 1.0
 T = TypeVar("T")
 
 
+class Wait(Protocol):
+    """Waits until so many steps may be taken; a step is a file, or 1 MiB of it."""
+
+    async def __call__(self, steps: float, *, urgent: bool = False) -> None:
+        """`urgent`: what is left has none to spare; slow requests do not matter."""
+
+
+async def at_once(steps: float, *, urgent: bool = False) -> None:
+    """No waiting at all."""
+
+
 class Mending:
     """Drains the repair queue and the `degraded` marks; started once by the service.
 
     A failing repair is logged, counted and tried again with back-off; it never stops
-    the ones behind it.
+    the ones behind it. How fast it reads and writes is up to the pace it is started
+    with.
     """
 
     def __init__(
@@ -74,10 +86,12 @@ class Mending:
         self._log = Logger()
         self._tasks = Tasks(self._log)
         self._timer: IDelayedCall | None = None
+        self._pace: Wait = at_once
         self._stopped = False
 
-    async def start(self) -> None:
+    async def start(self, pace: Wait = at_once) -> None:
         """Begin to drain; `read_marks` brings in what was written degraded."""
+        self._pace = pace
         self._repairs.wake = self._wake
         self._repairs.served = True
         self._wake()
@@ -169,6 +183,9 @@ class Mending:
     async def _rebuild(
         self, repair: Repair, standing: Standing, reader: StripeReader, todo: Plan
     ) -> None:
+        layout, count = standing.layout, len(todo.targets)
+        urgent = len(standing.places) <= layout.data
+        await self._pace(layout.data + count, urgent=urgent)
         table = await reader.table()
         reader.until(len(table))
         if len(table) <= 1:
@@ -180,6 +197,7 @@ class Mending:
                 sinks[index] = await self._create(node)
             wanted = sorted(sinks)
             for number in range(len(table)):
+                await self._pace(1 + count / layout.data, urgent=urgent)
                 made = await self._coded(reader, table, number, wanted)
                 for index, frame in zip(wanted, made, strict=True):
                     await self._step(todo.targets[index], sinks[index].write(frame))

@@ -44,17 +44,17 @@ class Foreground:
 
 
 class Pace:
-    """A token bucket that all jobs of a process share; a step is about one file.
+    """A token bucket that all jobs and repairs of a process share.
 
-    Full speed is for the hours without requests: beside them it is `beside`, divided
+    A step is about one file, or 1 MiB that is read or written. Full speed is for the hours without requests: beside them it is `beside`, divided
     by how much slower than usual they are.
     """
 
     def __init__(
         self, clock: Clock, foreground: Foreground, rate: float, beside: float
     ) -> None:
+        self.foreground = foreground
         self._clock = clock
-        self._foreground = foreground
         self._rate = rate
         self._beside = beside
         self._tokens = 0.0
@@ -63,17 +63,21 @@ class Pace:
     @property
     def together(self) -> int:
         """Contents to be worked on at once: one beside requests, in no bursts."""
-        return 1 if self._foreground.busy else TOGETHER
+        return 1 if self.foreground.busy else TOGETHER
 
     def rate(self) -> float:
         """Steps a second, as of now."""
-        if not self._foreground.busy:
+        if not self.foreground.busy:
             return self._rate
-        return self._beside / self._foreground.slowness()
+        return self._beside / self.foreground.slowness()
 
-    async def take(self, steps: float) -> None:
-        """Wait until so many steps may be taken; what is large is paid off afterwards."""
-        now, rate = self._clock.monotonic(), self.rate()
+    async def take(self, steps: float, *, urgent: bool = False) -> None:
+        """Wait until so many steps may be taken; what is large is paid off by the next.
+
+        At full speed for what is `urgent`, whoever asks for something meanwhile.
+        """
+        now = self._clock.monotonic()
+        rate = self._rate if urgent else self.rate()
         burst = rate / 10
         self._tokens = min(burst, self._tokens + (now - self._filled) * rate)
         self._filled = now

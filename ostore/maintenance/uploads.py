@@ -21,8 +21,9 @@ class Uploads:
         """Nothing hurries it."""
 
     async def run(self, course: Course) -> None:
-        """Sweep all nodes; what a dry run would remove only the nodes know."""
+        """Sweep all nodes, or have them count what a sweep would remove."""
         await course.go_on()
+        expired, nodes = await self._hands.sweep(dry_run=course.dry_run)
+        course.counts.update(expired=expired, nodes=nodes)
         if not course.dry_run:
-            removed, nodes = await self._hands.sweep()
-            course.counts.update(removed=removed, nodes=nodes)
+            course.counts["removed"] += expired

@@ -23,6 +23,7 @@ from ostore.service.cluster import Member
 from ostore.service.facing import (
     coding_workers,
     make_api,
+    make_pace,
     open_sqlite,
     serve_api,
     start_maintenance,
@@ -109,10 +110,13 @@ class ApiService(Member):
             await joining.look(engine.cluster.members)
 
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
+        pace = make_pace(self)
         if settings.repair:
-            await start_repairs(self, engine)
-        foreground = start_maintenance(self, engine, metadata)
-        self.api = make_api(self, engine, workers, foreground, self.page, nodes.figures)
+            await start_repairs(self, engine, pace)
+        start_maintenance(self, engine, metadata, pace)
+        self.api = make_api(
+            self, engine, workers, pace.foreground, self.page, nodes.figures
+        )
         serving = serve_api(self, self.api, self.listening)
         await self._until_ready(engine)
         self.ready = True

@@ -55,9 +55,14 @@ async def open_sqlite(process: Process, path: str) -> SqliteStore:
     return store
 
 
-async def start_repairs(process: Process, engine: Engine) -> None:
+def make_pace(process: Process) -> Pace:
+    """How fast this process may do what nobody waits for."""
+    return Pace(process.clock, Foreground(process.clock), *RATES)
+
+
+async def start_repairs(process: Process, engine: Engine, pace: Pace) -> None:
     """Mend what is found, and what the metadata calls degraded."""
-    await engine.mending.start()
+    await engine.mending.start(pace.take)
     process.undo(engine.mending.stop)
     process.repeat(MARKS, engine.mending.read_marks, "reading degraded marks").now()
 
@@ -87,24 +92,22 @@ def jobs_of(
 
 
 def start_maintenance(
-    process: Process, engine: Engine, metadata: IMetadataStore
-) -> Foreground:
-    """Run the jobs, or what is asked for of them; gives what watches requests."""
-    settings, clock = process.settings, process.clock
-    foreground = Foreground(clock)
+    process: Process, engine: Engine, metadata: IMetadataStore, pace: Pace
+) -> None:
+    """Run the jobs, or what is asked for of them."""
+    settings = process.settings
     runner = Runner(
         jobs_of(settings, engine, metadata),
         engine.jobs,
         engine.hands,
         metadata,
-        Pace(clock, foreground, *RATES),
-        clock,
+        pace,
+        process.clock,
         process.entropy,
         planned=settings.repair,
     )
     process.undo(runner.stop)
     process.repeat(TURN, runner.turn, "maintenance").now()
-    return foreground
 
 
 def make_api(

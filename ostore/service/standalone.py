@@ -23,6 +23,7 @@ from ostore.service.assembly import assemble
 from ostore.service.facing import (
     coding_workers,
     make_api,
+    make_pace,
     open_sqlite,
     serve_api,
     start_maintenance,
@@ -102,10 +103,11 @@ class Standalone(Process):
         while not engine.cluster.settled:
             await self.clock.sleep(0.01)
         self.undo(engine.putting.stop)
+        pace = make_pace(self)
         if self.settings.repair:
-            await start_repairs(self, engine)
-        foreground = start_maintenance(self, engine, metadata)
-        site = serve_api(self, make_api(self, engine, workers, foreground))
+            await start_repairs(self, engine, pace)
+        start_maintenance(self, engine, metadata, pace)
+        site = serve_api(self, make_api(self, engine, workers, pace.foreground))
         self.port = site.port
         say(f"{self.role} ready on {site.url}")
 

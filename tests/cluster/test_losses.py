@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ostore.erasure.framing import FRAME_HEADER
 from ostore.erasure.shardfile import FOOTER_SIZE, INDEX_ROW, PROLOGUE
+from ostore.maintenance.pace import Pace
 from ostore.service import member
 from ostore.streaming.tasks import gather
 from tests.support.http import Cut
@@ -253,6 +254,23 @@ class FileTests(LossCase):
         self.shard(SMALL, 1).write_bytes(b"some_garbage")
         await self.assert_right()
         await self.assert_mended()
+
+    async def test_paced(self) -> None:
+        """Repairs take their steps from the bucket of all maintenance."""
+        await self.fall()
+        taken: list[float] = []
+        real = Pace.take
+
+        async def take(pace: Pace, steps: float, *, urgent: bool = False) -> None:
+            taken.append(steps)
+            await real(pace, steps, urgent=urgent)
+
+        self.patch(Pace, "take", take)
+        await self.rise()
+        self.shard(LARGE, 1).unlink()
+        await self.assert_right()
+        await self.assert_mended()
+        self.assertGreaterEqual(taken.count(1.25), STRIPES)
 
     async def test_lost_while_stopped(self) -> None:
         """A file deleted while the node was stopped comes back by a read."""

@@ -292,6 +292,58 @@ class FaithTests(MendCase):
         self.assertEqual(self.engine.mending.failed, 0)
 
 
+class PaceTests(MendCase):
+    """How fast."""
+
+    def rise_paced(self) -> None:
+        """With a pace that notes each step, and may be held."""
+        self.steps: list[tuple[float, bool]] = []
+        self.held: Deferred[None] | None = None
+
+        async def pace(steps: float, *, urgent: bool = False) -> None:
+            self.steps.append((steps, urgent))
+            if self.held is not None:
+                await self.held
+
+        ReadCase.rise_with(self)
+        self.run_(self.engine.mending.start(pace))
+
+    def test_steps(self) -> None:
+        """A step for each file, and for each MiB that is read or written."""
+        self.rise_paced()
+        self.lose(SMALL, 2)
+        self.lose(LARGE, 5)
+        self.read_all()
+        self.pass_(5)
+        self.assert_all_whole()
+        whole, stripes = [(5, False)], [(1.25, False)] * 4
+        self.assertEqual(sorted(self.steps), sorted([*whole, *whole, *stripes]))
+
+    def test_held(self) -> None:
+        """Nothing is written before its step may be taken."""
+        self.rise_paced()
+        self.held = Deferred()
+        self.lose(LARGE, 5)
+        self.read_all()
+        self.pass_(5)
+        self.assertEqual(len(self.steps), 1)
+        self.assertEqual(len(self.holders(LARGE)), 5)
+        release, self.held = self.held, None
+        release.callback(None)
+        self.pass_(5)
+        self.assert_all_whole()
+
+    def test_none_to_spare(self) -> None:
+        """What the next loss would end is urgent."""
+        self.rise_paced()
+        self.lose(LARGE, 0)
+        self.lose(LARGE, 5)
+        self.read_all()
+        self.pass_(5)
+        self.assert_all_whole()
+        self.assertEqual(self.steps, [(6, True), *[(1.5, True)] * 4])
+
+
 class TroubleTests(MendCase):
     """Repairs that fail."""
 

@@ -47,9 +47,9 @@ class MaintenanceOverHttp(HttpCase):
         await self.put(SMALL, "small")
         await self.put(LARGE, "large")
 
-    async def job(self, name: str) -> Run:
+    async def job(self, name: str, *, dry_run: bool = False) -> Run:
         """One run from begin to end."""
-        run = await self.engine.jobs.ask(name, dry_run=False, force=False)
+        run = await self.engine.jobs.ask(name, dry_run=dry_run, force=False)
         for _ in range(TURNS):
             await self.runner.turn()
             await REAL.sleep(0.01)
@@ -111,9 +111,15 @@ class MaintenanceOverHttp(HttpCase):
         self.assertEqual((await self.job("scrub")).counts.get("missing", 0), 0)
 
     async def test_uploads(self) -> None:
-        """Every node is told to sweep."""
+        """Every node is told to sweep, or to count what it would remove."""
         await self.rise_with()
-        self.assertEqual((await self.job("uploads")).counts["nodes"], 6)
+        store = self.services[0].node.store
+        await store.uploads.begin("1" * 32, "{}", -1.0)
+        dry = (await self.job("uploads", dry_run=True)).counts
+        self.assertEqual((dry["nodes"], dry["expired"], len(store.uploads)), (6, 1, 1))
+        counts = (await self.job("uploads")).counts
+        self.assertEqual((counts["nodes"], counts["removed"]), (6, 1))
+        self.assertEqual(len(store.uploads), 0)
 
     async def test_drain(self) -> None:
         """A node that drains is emptied; everything reads as before."""

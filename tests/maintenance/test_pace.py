@@ -20,13 +20,15 @@ class PaceTests(SynchronousTestCase):
         self.foreground = Foreground(clock)
         self.pace = Pace(clock, self.foreground, 1000.0, 100.0)
 
-    def seconds_for(self, times: int, steps: float, request: float = 0.0) -> float:
+    def seconds_for(
+        self, times: int, steps: float, request: float = 0.0, *, urgent: bool = False
+    ) -> float:
         """How long so many takes take; with a request of that time each 10 ms."""
         done: list[None] = []
 
         async def work() -> None:
             for _ in range(times):
-                await self.pace.take(steps)
+                await self.pace.take(steps, urgent=urgent)
             done.append(None)
 
         begun = self.time.seconds()
@@ -58,6 +60,11 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(self.pace.together, TOGETHER)
         self.assertEqual(self.foreground.slowness(), 1.0)
         self.assert_near(self.seconds_for(1000, 2), 2.0, 0.15)
+
+    def test_urgent(self) -> None:
+        """What is urgent goes on at full speed beside slow requests too."""
+        self.foreground.took(0.01)
+        self.assert_near(self.seconds_for(1000, 2, 0.05, urgent=True), 2.0, 0.15)
 
     def test_large_steps_are_paid_off(self) -> None:
         """A step larger than the bucket is waited for afterwards."""

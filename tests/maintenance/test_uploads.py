@@ -26,22 +26,28 @@ class UploadsTests(MaintenanceCase):
         self.assertEqual(self.counts("uploads"), {"nodes": 6})
         self.time.advance(200)
         self.pass_(1)
-        self.assertEqual(self.counts("uploads", dry_run=True), {})
-        self.assertEqual(self.counts("uploads"), {"nodes": 6, "removed": 1})
+        found = {"nodes": 6, "expired": 1}
+        self.assertEqual(self.counts("uploads", dry_run=True), found)
+        self.assertEqual(len(self.rigs[0].temporaries()), 2)
+        self.assertEqual(self.counts("uploads"), {**found, "removed": 1})
         self.assertEqual(self.rigs[0].temporaries(), [new])
         self.assertNotEqual(old, new)
         self.run_(temporaries.remove(new))
 
     def test_uploads(self) -> None:
-        """A resumable upload goes when it has expired."""
+        """A resumable upload goes when it has expired; a dry run only counts it."""
         self.rise()
         uploads = self.rigs[1].node.store.uploads
         self.run_(uploads.begin(ID, "{}", 60.0))
         for rig in self.rigs:
             self.run_(rig.member._sweep.stop())
+        self.assertEqual(self.counts("uploads", dry_run=True), {"nodes": 6})
         self.assertEqual(self.counts("uploads"), {"nodes": 6})
         self.pass_(61)
-        self.assertEqual(self.counts("uploads"), {"nodes": 6, "removed": 1})
+        found = {"nodes": 6, "expired": 1}
+        self.assertEqual(self.counts("uploads", dry_run=True), found)
+        self.assertEqual(len(self.rigs[1].temporaries()), 2)
+        self.assertEqual(self.counts("uploads"), {**found, "removed": 1})
         self.assertEqual(self.rigs[1].temporaries(), [])
 
     def test_a_node_is_away(self) -> None:

@@ -303,12 +303,13 @@ class RemoteStore:
         except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer is no number of bytes") from None
 
-    async def sweep(self) -> int:
-        """Have temporaries and uploads removed that have expired; how many."""
-        ask = Ask("POST", "/sweep", repeatable=True, patience=COMMIT)
+    async def sweep(self, *, dry_run: bool = False) -> int:
+        """Have temporaries and uploads removed that have expired, or counted."""
+        target = "/sweep?dry_run=1" if dry_run else "/sweep"
+        ask = Ask("POST", target, repeatable=True, patience=COMMIT)
         shown = (await self.peer.ask(ask)).json()
         try:
-            return int(shown["removed"])
+            return int(shown["expired" if dry_run else "removed"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise NodeUnreachable("the node's answer is no number") from None
 

@@ -351,8 +351,10 @@ class ShardStore:
 
         return await self._serial.run(key.hash, lambda: self._exits.erase(key, age))
 
-    async def sweep(self) -> int:
-        """Remove temporaries and uploads that have expired; how many."""
+    async def sweep(self, *, dry_run: bool = False) -> int:
+        """Remove temporaries and uploads that have expired, or only count them."""
+        if dry_run:
+            return len(self.temporaries.expired()) + await self.uploads.expired()
         before = len(self.temporaries) + len(self.uploads)
         await self.temporaries.sweep()
         await self.uploads.sweep()

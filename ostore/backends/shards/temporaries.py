@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from ostore.backends.shards.held import HeldBytes
@@ -170,12 +171,14 @@ class Temporaries:
 
     async def sweep(self) -> None:
         """Drop those that nobody came back to."""
-        oldest = self._clock.monotonic() - FORGOTTEN
-        while self._known:
-            temp = next(iter(self._known.values()))
-            if temp.busy or temp.touched > oldest:
-                return
+        for temp in self.expired():
             await self._remove(temp)
+
+    def expired(self) -> Sequence[Temporary]:
+        """Those that a sweep drops."""
+        oldest = self._clock.monotonic() - FORGOTTEN
+        idle = (temp for temp in self._known.values() if not temp.busy)
+        return list(takewhile(lambda temp: temp.touched <= oldest, idle))
 
     # Its own
 

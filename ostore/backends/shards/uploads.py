@@ -93,6 +93,13 @@ class Uploads:
         for upload in await self._desk.workers.run(self._desk.files.listed):
             await self._serial.run(upload, partial(self._sweep, upload))
 
+    async def expired(self) -> int:
+        """How many a sweep would remove."""
+        count = 0
+        for upload in await self._desk.workers.run(self._desk.files.listed):
+            count += await self._serial.run(upload, partial(self._expired, upload))
+        return count
+
     # Anybody
 
     async def begin(self, upload: str, record: str, expiry: float) -> None:
@@ -323,15 +330,21 @@ class Uploads:
         await self._desk.workers.run(self._desk.files.remove, upload)
         self._known.discard(upload)
 
-    async def _sweep(self, upload: str) -> None:
+    async def _expired(self, upload: str) -> bool:
         held = self._held.get(upload)
         if held is not None and self._active(held):
-            return
+            return False
         try:
             await self._desk.workers.run(self._desk.files.read, upload)
         except ShardMissing:
+            return True
+        return False
+
+    async def _sweep(self, upload: str) -> None:
+        if await self._expired(upload):
             await self._remove(upload)
             return
+        held = self._held.get(upload)
         quiet = 0.0 if held is None else self._clock.monotonic() - held.touched
         if held is not None and quiet > REST:
             await held.rest()

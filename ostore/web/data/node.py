@@ -104,6 +104,12 @@ class Sweep(Resource):
         self._store = node.store
 
     async def post(self, call: Call) -> None:
-        """Remove what has expired in temp/."""
-        Query(call)
-        send_json(call.reply, {"removed": await self._store.sweep()})
+        """Remove what has expired in temp/; `dry_run=1`: only count it."""
+        dry_run = Query(call, "dry_run").text("dry_run")
+        if dry_run not in ("", "0", "1"):
+            raise Malformed("dry_run is 1 or 0")
+        if dry_run == "1":
+            found = {"expired": await self._store.sweep(dry_run=True)}
+        else:
+            found = {"removed": await self._store.sweep()}
+        send_json(call.reply, found)
