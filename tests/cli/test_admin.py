@@ -181,6 +181,8 @@ class SignedTests(LyingTestCase):
         self.seen.append(asked.target)
         if asked.target.startswith("/cluster/nodes/"):
             return said({"id": "x"}, 202)
+        if asked.target.startswith("/cluster/adopt"):
+            return said({"epoch": 7, "nothing_removed_for": 604800.0})
         return said({**RUN, "state": "done"}, 202)
 
     def admin(self, *words: str) -> tuple[int, str]:
@@ -209,6 +211,27 @@ class SignedTests(LyingTestCase):
             del self.seen[:]
             self.assertEqual(self.admin(*words), (0, ""), words)
             self.assertEqual(set(self.seen), {target})
+
+    def test_adopt(self) -> None:
+        """An older copy is taken for right only when one insists."""
+        self.behind = 0.0
+        self.script = self.guarded
+        status, err = self.admin("adopt")
+        self.assertEqual((status, self.seen), (2, []))
+        self.assertIn("--force", err)
+        words = ("admin", "adopt", "--force", "--cluster-secret-file", "secret")
+        told = self.ostore(*words)
+        self.assertEqual((told.status, set(self.seen)), (0, {"/cluster/adopt?force=1"}))
+        self.assertIn("epoch 7; nothing is removed for 7 d", told.out)
+        self.assertEqual(self.ostore(*words, "--json").items[0]["epoch"], 7)
+
+    def test_nothing_to_adopt(self) -> None:
+        """A refusal is told in the service's words."""
+        self.script = lambda _, __: problem(409, "conflict", "jobs are running already")
+        status, err = self.admin("adopt", "--force")
+        self.assertEqual(status, 1)
+        self.assertIn("jobs are running already", err)
+        self.assertEqual(len(self.asked), 1)
 
     def test_which_node(self) -> None:
         """An unknown node is status 3, an ambiguous one status 2; nothing is asked."""

@@ -57,6 +57,10 @@ class Administration:
         """`drain` or `undrain` a node."""
         return self.post(f"/cluster/nodes/{quote(node, safe='')}/{order}")
 
+    def adopt(self) -> Any:
+        """Take an older copy of the metadata for right. Raises Refused."""
+        return self.post("/cluster/adopt?force=1")
+
     def wait(self, run: Run, timeout: float) -> Run:
         """The run when it has ended. Raises Failure when it takes longer."""
         waited = 0.0

@@ -280,6 +280,35 @@ def _order(session: Session, word: str, order: str, done: str) -> None:
 
 
 @command.command(
+    "adopt",
+    short_help="Take an older copy of the metadata for right.",
+    epilog=examples("ostore admin adopt --force"),
+)
+@click.option("--force", is_flag=True, help="What was written since may be lost.")
+@verb
+def adopt(session: Session, *, force: bool) -> None:
+    """Take an older copy of the metadata for right, after it was brought back.
+
+    The nodes know that it is older: until then no job runs, and the service is not
+    ready. Versions that were written after the copy was made are lost, and what they
+    held is garbage. It is kept for a while yet, the time to bring a newer copy after
+    all.
+    """
+    if not force:
+        raise Misused(
+            "versions that were written after the copy was made will be lost; if that "
+            "is right, say --force"
+        )
+    answer = Administration(session).adopt()
+    facts = answer if isinstance(answer, dict) else {}
+    text = f"taken for right, with epoch {facts.get('epoch', '?')}"
+    held = facts.get("nothing_removed_for")
+    if isinstance(held, int | float):
+        text += f"; nothing is removed for {span(held)}"
+    session.console.done(facts, shown(text))
+
+
+@command.command(
     "doctor",
     short_help="What is wrong, and what to mend.",
     epilog=examples(
