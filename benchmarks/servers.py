@@ -18,19 +18,24 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """A child that prints `... ready on http://127.0.0.1:PORT`; ends with the block."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(
+        self, command: list[str], folder: Path, checkout: Path | None = None
+    ) -> None:
         self._command = command
         self._folder = folder
-        self.port = 0
+        self._checkout = checkout
+        self.port = self.pid = 0
 
     @classmethod
-    def standalone(cls, folder: Path, options: list[str]) -> Server:
-        """ostore-standalone with its root in that folder."""
+    def standalone(
+        cls, folder: Path, options: list[str], checkout: Path | None = None
+    ) -> Server:
+        """ostore-standalone with its root in that folder; that of another checkout."""
         twistd = "from twisted.scripts.twistd import run; run()"
         command = [sys.executable, "-c", twistd, "-n", "--pidfile="]
         command += [f"--logfile={folder / 'twistd.log'}", "ostore-standalone"]
         command += ["--listen=127.0.0.1:0", f"--storage-root={folder / 'root'}"]
-        return cls(command + options, folder)
+        return cls(command + options, folder, checkout)
 
     @classmethod
     def plain(cls, folder: Path) -> Server:
@@ -39,8 +44,9 @@ class Server:
 
     def __enter__(self) -> Server:
         self._child = child = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, text=True
+            self._command, stdout=subprocess.PIPE, text=True, cwd=self._checkout
         )
+        self.pid = child.pid
         assert child.stdout is not None
         for line in child.stdout:
             if match := _READY.match(line):

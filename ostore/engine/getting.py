@@ -64,17 +64,29 @@ class ByteStream:
         self._reader.until(self._end)
         await self._fill()
 
-    async def read(self) -> bytes:
+    async def read(self) -> Buffer:
         """The next bytes, at most a block; b"" behind the last."""
         if self._left <= 0:
             return b""
         if not self._pieces:
             await self._fill()
+        return self._next_piece()
+
+    async def pieces(self) -> Sequence[Buffer]:
+        """The next bytes, at most a stripe, as they lie in memory; none at the end."""
+        if self._left > 0 and not self._pieces:
+            await self._fill()
+        pieces: list[Buffer] = []
+        while self._left > 0 and self._pieces:
+            pieces.append(self._next_piece())
+        return pieces
+
+    def _next_piece(self) -> Buffer:
         piece = self._pieces.popleft()
         if len(piece) > self._left:
             piece = piece[: self._left]
         self._left -= len(piece)
-        return piece if isinstance(piece, bytes) else bytes(piece)
+        return piece
 
     async def close(self) -> None:
         """Let go of the shards. Idempotent."""

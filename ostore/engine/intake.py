@@ -46,7 +46,7 @@ INLINE = 32 * 1024
 class Body(Protocol):
     """What is uploaded, as an async stream."""
 
-    async def read(self) -> bytes:
+    async def read(self) -> Buffer:
         """The next bytes; b"" at the end. Raises ClientGone."""
         ...
 

@@ -56,7 +56,7 @@ class Encoder:
         """Bytes of the stripe that is not complete; always below STRIPE."""
         return len(self._partial)
 
-    def feed(self, data: bytes) -> list[memoryview]:
+    def feed(self, data: Buffer) -> list[memoryview]:
         """The raw stripes that `data` completes; they may refer to `data`."""
         view = memoryview(data)
         stripes: list[memoryview] = []

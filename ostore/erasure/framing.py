@@ -169,7 +169,7 @@ class FrameParser:
         self._header: FrameHeader | None = None
         self._block = bytearray()
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: Buffer) -> list[Frame]:
         """The frames that `data` completes, each checked; blocks may refer to `data`.
 
         Raises ShardRefused.

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ostore.backends.shards.files import Files
+from ostore.backends.shards.files import Files, block_buffers
 from ostore.backends.shards.node import ShardNode
 from ostore.interfaces import IMessageBus
 from ostore.model.errors import OstoreError
@@ -20,6 +20,7 @@ from ostore.service.member import DataMember
 from ostore.service.options import DataOptions, RoleOptions
 from ostore.service.secret import read
 from ostore.service.serving import Serving, say
+from ostore.streaming.buffers import Buffers
 from ostore.streaming.pools import ThreadWorkers
 from ostore.streaming.tasks import gather
 from ostore.web.data.root import DataApi
@@ -49,9 +50,9 @@ class Data(Member):
         """Take the roots, listen, and speak once no one else claims the same ids."""
         bus = self.bus()
         log_line = self.access_log()
-        nonces = Nonces()
+        nonces, blocks = Nonces(), block_buffers()
         nodes = [
-            await self._node(number, bus, log_line, nonces)
+            await self._node(number, bus, log_line, nonces, blocks)
             for number in range(len(self.settings.roots))
         ]
         await bus.start()
@@ -69,7 +70,12 @@ class Data(Member):
             )
 
     async def _node(
-        self, number: int, bus: IMessageBus, log_line: LogLine, nonces: Nonces
+        self,
+        number: int,
+        bus: IMessageBus,
+        log_line: LogLine,
+        nonces: Nonces,
+        blocks: Buffers,
     ) -> Node:
         settings, root = self.settings, self.settings.roots[number]
         try:
@@ -81,7 +87,7 @@ class Data(Member):
             ) from error
         shards = ShardNode(
             root,
-            Files(),
+            Files(blocks),
             ThreadWorkers(self.reactor, NODE_THREADS, f"node {number + 1}"),
             self.clock,
             self.entropy,

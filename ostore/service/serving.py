@@ -17,6 +17,7 @@ from ostore.service.kinds import Address
 from ostore.service.settings import Settings
 from ostore.streaming.clock import Clock
 from ostore.streaming.site import Handle, StreamingSite
+from ostore.streaming.wire import wired
 
 REQUESTS = GRACE - LEAST
 """Seconds that requests under way have at the stop."""
@@ -60,6 +61,7 @@ class Serving:
             port: IListeningPort = reactor.adoptStreamPort(
                 made.fileno(), made.family, factory
             )
+        wired(port)
         self.port = port
         host: Any = port.getHost()
         self.address = Address(host.host, host.port)

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 from ostore.backends.bus.memory import MemoryBus
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.nodes.local import LocalNodes
-from ostore.backends.shards.files import Files
+from ostore.backends.shards.files import Files, block_buffers
 from ostore.backends.shards.node import ShardNode
 from ostore.model.errors import OstoreError, Refused
 from ostore.model.identity import judge
@@ -130,11 +130,12 @@ class Standalone(Process):
         """
         members: list[DataMember] = []
         unusable: list[str] = []
+        blocks = block_buffers()
         for number in range(1, self.settings.nodes + 1):
             place = f"nodes/{number}"
             node = ShardNode(
                 os.path.join(self.settings.root, place),
-                Files(),
+                Files(blocks),
                 ThreadWorkers(self.reactor, NODE_THREADS, place),
                 self.clock,
                 self.entropy,

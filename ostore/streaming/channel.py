@@ -11,7 +11,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from ostore.erasure.geometry import Buffer
 from ostore.streaming.request import StreamingRequest
+from ostore.streaming.wire import Inlet, Wire
 
 if TYPE_CHECKING:
     from ostore.streaming.site import StreamingSite
@@ -89,6 +91,8 @@ class StreamingChannel(HTTPChannel):
         self._ends = 0
         self._slow_head: tuple[int, float] | None = None
         self._successor: Successor | None = None
+        self._inlet = Inlet(site.buffers)
+        self._wired = False
 
     # -- Twisted's hooks
 
@@ -97,6 +101,7 @@ class StreamingChannel(HTTPChannel):
         super().connectionMade()  # type: ignore[no-untyped-call]  # Twisted's
         wire = getattr(self.transport, "transport", self.transport)
         wire.bufferSize = RECEIVE
+        self._wired = isinstance(self.transport, Wire)
         wire.setTcpNoDelay(True)  # the last bytes of a body wait for no acknowledgement
         self.remote = getattr(self.transport.getPeer(), "host", "")
         self.site.opened(self)
@@ -114,12 +119,12 @@ class StreamingChannel(HTTPChannel):
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
 
-    def rawDataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's hook
+    def rawDataReceived(self, data: Buffer) -> None:  # noqa: N802 - Twisted's hook
         """A part of a body, or what comes too early; nothing may precede a 101."""
         if self._successor is not None:
             self.abort()
             return
-        super().rawDataReceived(data)
+        super().rawDataReceived(data)  # type: ignore[arg-type]  # it only cuts it
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's hook
         """A line beyond Twisted's limit is refused like all that does not parse."""
@@ -189,10 +194,36 @@ class StreamingChannel(HTTPChannel):
         """Fail what is under way and leave the site."""
         if self._linger_end is not None and self._linger_end.active():
             self._linger_end.cancel()
+        if self._inlet.count and not self.lingering:
+            self.rawDataReceived(self._inlet.take())
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted's
         self.site.closed(self)
         if self._successor is not None:
             self._successor.lost()
+
+    # -- for its wire
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes of a large body go; None: the ordinary way."""
+        if (
+            not self.length
+            or self.line_mode
+            or self._handlingRequest
+            or self.lingering
+            or self._refused
+            or self._successor is not None
+        ):
+            return None
+        received = self.requests[-1].body.received
+        return self._inlet.room(received, self.length - received)
+
+    def filled(self, count: int) -> None:
+        """So many bytes came into the room; a full piece goes to the body's reader."""
+        self._received += count
+        if self._inlet.filled(count):
+            body = self.requests[-1].body
+            self.rawDataReceived(self._inlet.take())
+            body.hold()
 
     # -- for the request and its body
 
@@ -208,9 +239,11 @@ class StreamingChannel(HTTPChannel):
             self.persistent = False
         return bool(self.persistent)
 
-    def send(self, *pieces: bytes) -> None:
-        """Write a part of an answer."""
+    def send(self, *pieces: Buffer) -> None:
+        """Write a part of an answer; nobody may change it from now on."""
         self._written += sum(map(len, pieces))
+        if not self._wired:
+            pieces = tuple(map(bytes, pieces))
         self.transport.writeSequence(pieces)
 
     def switch(self, successor: Successor) -> None:

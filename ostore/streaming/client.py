@@ -157,9 +157,9 @@ class ClientConnection(Protocol):
     async def read(self, patience: float) -> bytes:
         """The next bytes of the answer's body, b"" at its end. Raises Broken."""
         if self._gate.held or self._ended:
-            return await self._gate.read()
+            return bytes(await self._gate.read())
         try:
-            return await self._clock.within(patience, self._gate.read())
+            return bytes(await self._clock.within(patience, self._gate.read()))
         except TimedOut:
             self._fail(Silent("the answer came to a halt"))
             raise Silent("the answer came to a halt") from None

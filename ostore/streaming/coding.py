@@ -7,6 +7,7 @@ from typing import Protocol
 
 import zstandard
 
+from ostore.erasure.geometry import Buffer
 from ostore.streaming.pools import Workers
 
 INLINE = 32 * 1024
@@ -18,7 +19,7 @@ ZSTD_LEVEL = 3
 class Compressor(Protocol):
     """What zlib and zstandard have in common."""
 
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: Buffer, /) -> bytes:
         """What comes out for more of the body."""
 
     def flush(self) -> bytes:
@@ -40,7 +41,7 @@ class Coder:
             else zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
         )
 
-    async def feed(self, data: bytes) -> bytes:
+    async def feed(self, data: Buffer) -> bytes:
         """The coded bytes that are ready; may be none."""
         if len(data) <= INLINE:
             return self._compressor.compress(data)

@@ -41,7 +41,7 @@ class Download(Protocol):
 
     async def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises DownloadBroken, DownloadTooLong."""
-        return await self._gate.read()
+        return bytes(await self._gate.read())
 
     async def read_all(self) -> bytes:
         """The whole rest of the body."""

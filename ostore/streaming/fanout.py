@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from ostore.model.errors import ShardError, Unavailable
 from ostore.streaming.clock import Clock
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import start, succeeded
 
 S = TypeVar("S")
 
@@ -70,12 +70,12 @@ class Fanout(Generic[S]):
         then, as it is when the caller is cancelled.
         """
         self._finished = 0
-        done: Deferred[None] = Deferred()
-        self._done = done
-        self._timer = self._clock.call_later(self._stall, self._drop_pending)
         try:
             self._begin(operation)
             if self._pending and self._possible():
+                if self._timer is None:
+                    self._drop_after(self._stall)
+                self._done = done = Deferred[None]()
                 await done
             if not self._possible():
                 raise QuorumLost(self._quorum, self.failures)
@@ -87,9 +87,15 @@ class Fanout(Generic[S]):
                 running.cancel()
 
     def _begin(self, operation: Callable[[int, S], Awaitable[object]]) -> None:
-        running = {i: start(operation(i, sink)) for i, sink in self._sinks.items()}
-        self._pending = dict(running)
-        for index, each in running.items():
+        for index, sink in self._sinks.items():
+            running = start(operation(index, sink))
+            if succeeded(running):
+                self._finished += 1
+            else:
+                self._pending[index] = running
+        if self._finished >= self._quorum and self._pending:
+            self._drop_after(self._laggard)
+        for index, each in list(self._pending.items()):
             _ = each.addCallbacks(
                 self._succeeded,
                 self._failed,
@@ -103,7 +109,7 @@ class Fanout(Generic[S]):
         self._finished += 1
         if self._finished == self._quorum and self._pending:
             self._stop_timer()
-            self._timer = self._clock.call_later(self._laggard, self._drop_pending)
+            self._drop_after(self._laggard)
         self._settle()
 
     def _failed(self, failure: Failure, index: int) -> None:
@@ -136,6 +142,10 @@ class Fanout(Generic[S]):
         if done is not None and not done.called:
             done.callback(None)
 
+    def _drop_after(self, seconds: float) -> None:
+        self._timer = self._clock.call_later(seconds, self._drop_pending)
+
     def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
+from ostore.erasure.geometry import Buffer
+
 SMALL = 4096
 """Pieces up to this size are joined, so that tiny ones cannot outweigh the limit."""
 
@@ -40,12 +42,12 @@ class Gate:
         self._low = low
         self._pause = pause
         self._resume = resume
-        self._pieces: deque[bytes | bytearray] = deque()
+        self._pieces: deque[Buffer] = deque()
         self._ending: Exception | None = None
         self._ended = False
-        self._reader: Deferred[bytes] | None = None
+        self._reader: Deferred[Buffer] | None = None
 
-    def push(self, data: bytes) -> None:
+    def push(self, data: Buffer) -> None:
         """Take bytes from the source; dropped after the end or after `close`."""
         if self._ended or not data:
             return
@@ -59,6 +61,12 @@ class Gate:
             self.paused = True
             self._pause()
 
+    def hold(self) -> None:
+        """Have the source wait until somebody reads what is not here yet."""
+        if self._reader is None and not self._ended and not self.paused:
+            self.paused = True
+            self._pause()
+
     def end(self) -> None:
         """There is no more: readers get b"" behind what is held."""
         self._finish(None)
@@ -67,7 +75,7 @@ class Gate:
         """The source broke: readers get `error` behind what is held."""
         self._finish(error)
 
-    async def read(self) -> bytes:
+    async def read(self) -> Buffer:
         """The next bytes, b"" at the end; waits while there are none.
 
         Raises what `fail` was given, again at each call, or GateClosed. Cancelling
@@ -82,6 +90,7 @@ class Gate:
                 raise self._ending
             return b""
         self._reader = Deferred(self._forget)
+        self._welcome()
         return await self._reader
 
     def close(self) -> None:
@@ -95,7 +104,7 @@ class Gate:
         self._finish(GateClosed())
         self._welcome()
 
-    def _store(self, data: bytes) -> None:
+    def _store(self, data: Buffer) -> None:
         if len(data) > SMALL:
             self._pieces.append(data)
             return
@@ -105,19 +114,19 @@ class Gate:
         else:
             self._pieces.append(bytearray(data))
 
-    def _take(self) -> bytes:
+    def _take(self) -> Buffer:
         piece = self._pieces.popleft()
         self.held -= len(piece)
         if self.held <= self._low:
             self._welcome()
-        return bytes(piece)
+        return bytes(piece) if isinstance(piece, bytearray) else piece
 
     def _welcome(self) -> None:
         if self.paused:
             self.paused = False
             self._resume()
 
-    def _forget(self, _: Deferred[bytes]) -> None:
+    def _forget(self, _: Deferred[Buffer]) -> None:
         self._reader = None
 
     def _finish(self, error: Exception | None) -> None:

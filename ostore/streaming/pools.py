@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -31,7 +31,9 @@ class Workers(Protocol):
     def stop(self) -> None:
         """Finish what is queued, then end; blocks, but not for work that hangs."""
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(
+        self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
         """What `work` returns or raises."""
         ...
 
@@ -78,7 +80,9 @@ class ThreadWorkers:
         for each in threads:
             each.join(max(0.0, deadline - time.monotonic()))
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(
+        self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
         """What `work` returns or raises; it goes on when the caller is cancelled.
 
         It waits for start() if need be, and for ever behind stop().
@@ -88,7 +92,7 @@ class ThreadWorkers:
         self._line.put(_Work(partial(work, *args, **kwargs), result))
         if not self._stopped:
             self._hire()
-        return await result
+        return result
 
     def _hire(self) -> None:
         while len(self._threads) < min(self._size, self._under_way):

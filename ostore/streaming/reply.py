@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ClientGone, Unavailable
 from ostore.streaming.channel import StreamingChannel, Successor
 from ostore.streaming.request import StreamingRequest
@@ -88,8 +89,10 @@ class Reply:
         self._chunked = False
         self._flow: Outflow | None = None
 
-    async def write(self, data: bytes) -> None:
-        """Send a piece of the body (head first); waits while the client reads slowly.
+    async def write(self, *pieces: Buffer) -> None:
+        """Send pieces of the body (head first); waits while the client reads slowly.
+
+        Nobody may change them afterwards.
 
         Without a Content-Length header the body is chunked. For HEAD, 204 and 304 only
         the head is sent. Raises ClientGone, and ValueError (connection cut) for more
@@ -100,17 +103,21 @@ class Reply:
             head = self._head(channel)
             self._flow = Outflow()
             channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
-            channel.send(head)
-        if not data or self._mute:
+        else:
+            head = b""
+        length = 0 if self._mute else sum(map(len, pieces))
+        if not length:
+            if head:
+                channel.send(head)
             return
-        if self._promised is not None and self.sent + len(data) > self._promised:
+        if self._promised is not None and self.sent + length > self._promised:
             self.abort()
             raise ValueError(f"more than the promised {self._promised} bytes")
-        self.sent += len(data)
+        self.sent += length
         if self._chunked:
-            channel.send(b"%x\r\n" % len(data), data, b"\r\n")
+            channel.send(head, b"%x\r\n" % length, *pieces, b"\r\n")
         else:
-            channel.send(data)
+            channel.send(head, *pieces)
         if self._flow is not None:
             await self._flow.wait()
 

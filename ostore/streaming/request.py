@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ClientGone
 from ostore.streaming.gate import Gate
 
@@ -45,7 +46,7 @@ class RequestBody:
         if self.complete:
             self._gate.end()
 
-    async def read(self) -> bytes:
+    async def read(self) -> Buffer:
         """The next bytes, b"" at the end. One reader at a time.
 
         The first call grants `Expect: 100-continue`. Raises ClientGone behind the last
@@ -70,11 +71,15 @@ class RequestBody:
             return False
         return self.length - self.received <= SMALL_REST
 
-    def push(self, data: bytes) -> None:
+    def push(self, data: Buffer) -> None:
         """Bytes from the channel; a client that sends them waits for no 100."""
         self.withheld = False
         self.received += len(data)
         self._gate.push(data)
+
+    def hold(self) -> None:
+        """Let the rest wait until somebody reads it."""
+        self._gate.hold()
 
     def end(self) -> None:
         """The last byte came."""
@@ -175,7 +180,7 @@ class StreamingRequest:
         if channel is not None:
             channel.switch(successor)
 
-    def handleContentChunk(self, data: bytes) -> None:
+    def handleContentChunk(self, data: Buffer) -> None:
         """Called by the decoder with framing already taken off."""
         self.body.push(data)
 

@@ -19,13 +19,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ostore.model.errors import ClientGone
+from ostore.streaming.buffers import Buffers
 from ostore.streaming.channel import StreamingChannel
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.tasks import Tasks
+from ostore.streaming.wire import PIECE
 
 Handle = Callable[[StreamingRequest, Reply], Awaitable[None]]
+
+SPARE = 16
+"""Pieces of memory for large bodies that are kept when they are not used."""
 
 GLANCES = 4
 """How often a connection is looked at within its shortest time limit."""
@@ -84,6 +89,7 @@ class StreamingSite(ServerFactory):
         self.in_flight = 0
         self.turned_away = 0
         self.connections: set[StreamingChannel] = set()
+        self.buffers = Buffers(PIECE, SPARE)
         self._most = max_connections
         self._most_each = max_per_address
         self._each: Counter[str] = Counter()

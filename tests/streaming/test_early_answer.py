@@ -37,7 +37,7 @@ class ExpectTests(SiteCase):
         async def handle(request: StreamingRequest, reply: Reply) -> None:
             begun.append(request)
             await go
-            body = await request.body.read()
+            body = bytes(await request.body.read())
             while piece := await request.body.read():
                 body += piece
             reply.send(200, body=body)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.erasure.geometry import Buffer
 from ostore.streaming.gate import JOINED, SMALL, Gate, GateClosed
 from ostore.streaming.tasks import start
 
@@ -20,7 +21,7 @@ class Source:
             high, low, lambda: self.told.append("pause"), lambda: self.told.append("go")
         )
 
-    def reading(self) -> Deferred[bytes]:
+    def reading(self) -> Deferred[Buffer]:
         """Begin to read."""
         return start(self.gate.read())
 
@@ -140,8 +141,8 @@ class GateTests(SynchronousTestCase):
         sent, got = b"", b""
         waiting: list[bytes] = []
 
-        def take(data: bytes) -> None:
-            waiting.append(data)
+        def take(data: Buffer) -> None:
+            waiting.append(bytes(data))
 
         for step in steps:
             if step is not None and not source.gate.paused:

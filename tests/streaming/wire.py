@@ -16,8 +16,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from ostore.streaming.channel import RECEIVE
 from ostore.streaming.clock import Clock
+from ostore.streaming.request import BODY_HIGH
 from ostore.streaming.site import Handle, StreamingSite
+from ostore.streaming.wire import PIECE, wired
 
 reactor: Any = _reactor
 REAL = Clock(reactor, reactor.seconds, time.time)
@@ -122,9 +125,13 @@ class RawClient(Protocol):
 
 
 class SiteCase(TestCase):
-    """Serves a handler on a real port; ends clean."""
+    """Serves a handler on a real port; ends clean.
+
+    As the services do, `without_copies`; test_ways.py runs all of it the other way too.
+    """
 
     timeout = 20
+    without_copies = True
 
     async def serve(
         self, handle: Handle, clock: Clock = REAL, **limits: Any
@@ -132,9 +139,16 @@ class SiteCase(TestCase):
         """Listen on a free port of 127.0.0.1."""
         self.site = StreamingSite(handle, clock, os.urandom, **limits)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        if self.without_copies:
+            wired(self.port)
         self.clients: list[RawClient] = []
         self.addCleanup(self._end)
         return self.site
+
+    @property
+    def most_held(self) -> int:
+        """Bytes of one body that are held at most while nobody reads it."""
+        return PIECE if self.without_copies else BODY_HIGH + RECEIVE
 
     async def client(self, from_address: str = "") -> RawClient:
         """A new connection, from any address of this machine or that one."""

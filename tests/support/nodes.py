@@ -25,6 +25,7 @@ from ostore.model.nodes import Boot, Heartbeat, Members
 from ostore.model.signing import Caller, Guard, Nonces
 from ostore.streaming.clock import Clock
 from ostore.streaming.site import StreamingSite
+from ostore.streaming.wire import wired
 from ostore.web.data.root import DataApi
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -96,6 +97,7 @@ class ServedNode:
             if tls is None
             else reactor.listenSSL(0, self.site, tls, **where)
         )
+        wired(self._listening)
         self._hung: list[Any] = []
         self.port = cast("IPv4Address", self._listening.getHost()).port
 

@@ -54,6 +54,13 @@ class FakeStream:
         self.given += len(piece)
         return piece
 
+    async def pieces(self) -> Sequence[bytes]:
+        """The next two pieces, as far as there are any."""
+        first = await self.read()
+        if self.fail_after is not None and self.given >= self.fail_after:
+            return [first] if first else []
+        return [piece for piece in (first, await self.read()) if piece]
+
     async def close(self) -> None:
         """Note that it was closed."""
         self.closed = True

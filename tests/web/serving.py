@@ -18,6 +18,7 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.pools import InlineWorkers
 from ostore.streaming.site import StreamingSite
 from ostore.streaming.tasks import start
+from ostore.streaming.wire import wired
 from ostore.web.api.jobs import Administration
 from ostore.web.api.root import Api
 from tests.support.http import Answer, Connection, Headers, connect, exchange
@@ -57,6 +58,7 @@ class Served(TestCase):
         )
         self.site = StreamingSite(api, self.clock, os.urandom)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        wired(listening)
         self.port: int = cast("IPv4Address", listening.getHost()).port
         self.connections: list[Connection] = []
         self.addCleanup(lambda: start(self._end(listening)))

@@ -22,6 +22,7 @@ import attrs
 from ostore.erasure.geometry import Buffer
 from ostore.model.errors import NodeFull, NodeUnreachable, ShardError
 from ostore.model.nodes import Space
+from ostore.streaming.buffers import Buffers
 
 _START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
@@ -42,6 +43,12 @@ ALIGNED = 1 << 19
 
 SPARE = 16
 """Aligned buffers that are kept."""
+
+BLOCK = (256 << 10) + PAGE
+"""Bytes of memory for a block: with its header, that of a stripe in four."""
+
+BLOCKS = 64
+"""Such memories that are kept while nothing is read."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -79,10 +86,17 @@ def on_disk() -> Iterator[None]:
         raise node_error(error) from error
 
 
+def block_buffers() -> Buffers:
+    """Memory for blocks that are read; one for all files of a process will do."""
+    return Buffers(BLOCK, BLOCKS)
+
+
 class Files:
     """The real file system."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Buffers | None = None) -> None:
+        """`blocks`, which others may share, is where pread_cached puts what it reads."""
+        self._blocks = blocks or block_buffers()
         self._aligned: deque[mmap.mmap] = deque(maxlen=SPARE)
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
@@ -168,7 +182,7 @@ class Files:
 
         The only operation that may be called in the reactor's thread.
         """
-        buffer = bytearray(length)
+        buffer = self._blocks.take(length)
         try:
             done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError:

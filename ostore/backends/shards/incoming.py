@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
@@ -95,7 +96,8 @@ class Incoming:
         end = 0
         if self._draft.offset > self._reserved:
             end = self._reserved = self._draft.offset + EXTENT
-        self._busy = start(self._write(fd, parts, offset, end))
+        writing = self._workers.run(self._shelf.write, fd, parts, offset, end)
+        self._busy = start(writing).addErrback(self._failed)
 
     def layout(self, k: int, m: int) -> Layout:
         """That of the frames so far. Raises ShardRefused if they were cut otherwise."""
@@ -164,11 +166,11 @@ class Incoming:
         fd, self._fd = self._fd, None
         return fd
 
-    async def _write(self, fd: int, parts: list[Buffer], offset: int, end: int) -> None:
-        try:
-            await self._workers.run(self._shelf.write, fd, parts, offset, end)
-        except ShardError as error:
-            self._error = self._error or error
+    def _failed(self, failure: Failure) -> Any:
+        if not isinstance(failure.value, ShardError):
+            return failure
+        self._error = self._error or failure.value
+        return None
 
     async def _sync(self, fd: int) -> None:
         try:

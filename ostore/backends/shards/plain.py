@@ -36,7 +36,7 @@ class PlainFile:
         self._workers = workers
         self._busy: Deferred[None] | None = None
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Buffer) -> None:
         """Append; returns when it is written. Raises NodeFull, NodeUnreachable."""
         parts: list[Buffer] = [data]
         offset = len(HEAD) + self.length

@@ -15,6 +15,7 @@ from ostore.backends.shards.serial import Serial, handed_over
 from ostore.backends.shards.shelf import Shelf
 from ostore.backends.shards.temporary import Commit, Temporary, TooLong, WrongOffset
 from ostore.erasure.framing import FrameParser
+from ostore.erasure.geometry import Buffer
 from ostore.model.errors import (
     NodeUnreachable,
     NotFound,
@@ -33,7 +34,7 @@ MOST = 10_000
 FORGOTTEN = 24 * 3600.0
 """Seconds after which a temporary that nobody touches makes room for another."""
 
-Read = Callable[[], Awaitable[bytes]]
+Read = Callable[[], Awaitable[Buffer]]
 """The next bytes of a body, none at its end."""
 
 
@@ -248,7 +249,7 @@ class Temporaries:
             self._strike(temp)
             raise NotFound("there is no such temporary") from None
 
-    async def _append_frames(self, temp: Temporary, piece: bytes, read: Read) -> None:
+    async def _append_frames(self, temp: Temporary, piece: Buffer, read: Read) -> None:
         parser = FrameParser(temp.draft.frames)
         sink = await self._sink(temp)
         try:
@@ -261,7 +262,7 @@ class Temporaries:
         finally:
             await sink.release()
 
-    async def _append_plain(self, temp: Temporary, piece: bytes, read: Read) -> None:
+    async def _append_plain(self, temp: Temporary, piece: Buffer, read: Read) -> None:
         fd = await self._reopen(temp)
         file = PlainFile(fd, self._shelf, self._workers, temp.plain)
         try:

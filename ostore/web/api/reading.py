@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostore.engine.store import ByteStream, ObjectStore, OpenObject
+from ostore.engine.store import ObjectStore, OpenObject
 from ostore.model.conditions import ReadConditions
 from ostore.model.digest import wanted
 from ostore.model.encodings import IDENTITY, taken, worth_coding
@@ -132,12 +132,14 @@ async def _send(call: Call, opened: OpenObject, span: Span | None) -> None:
     part = span or Span(0, version.size)
     stream = await opened.read(part.start, part.stop)
     try:
-        piece = await stream.read()
+        pieces = await stream.pieces()
         _describe(call, version, part.length)
         if span is not None:
             call.reply.status = 206
             call.reply.headers["Content-Range"] = span.content_range(version.size)
-        await _pump(call, stream, piece)
+        while pieces:
+            await call.reply.write(*pieces)
+            pieces = await stream.pieces()
         await call.reply.finish()
     finally:
         await stream.close()
@@ -209,9 +211,3 @@ async def _send_coded(
         await call.reply.finish()
     finally:
         await stream.close()
-
-
-async def _pump(call: Call, stream: ByteStream, piece: bytes) -> None:
-    while piece:
-        await call.reply.write(piece)
-        piece = await stream.read()

@@ -25,6 +25,7 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.pools import ThreadWorkers, Workers
 from ostore.streaming.site import StreamingSite
 from ostore.streaming.tasks import start
+from ostore.streaming.wire import wired
 from ostore.web.data.root import DataApi
 from tests.contracts.shards import Sample
 from tests.support.http import Answer, Connection, connect
@@ -116,6 +117,7 @@ class ServedNode(TestCase):
         )
         self.site = StreamingSite(self.api, self.clock, os.urandom)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        wired(listening)
         self.port = cast("IPv4Address", listening.getHost()).port
         self.connections: list[Connection] = []
         self.addCleanup(lambda: start(self._end(listening)))
