@@ -33,8 +33,8 @@ class Clock:
     def call_later(
         self, delay: float, call: Callable[..., object], *args: Any
     ) -> IDelayedCall:
-        """Run `call` after `delay` seconds."""
-        return self.timers.callLater(delay, call, *args)
+        """Run `call` after `delay` seconds, in the next turn when they are over."""
+        return self.timers.callLater(max(0.0, delay), call, *args)
 
     async def sleep(self, seconds: float) -> None:
         """Wait; cancelling the Deferred that awaits it ends the timer."""

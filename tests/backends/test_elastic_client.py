@@ -201,6 +201,15 @@ class ClientTests(SynchronousTestCase):
         self.assertIn("429 some_exception", error.seen)
         self.assertGreater(self.timers.seconds(), began)
 
+    def test_a_pause_that_takes_too_long(self) -> None:
+        """When the process stood still until the time was over, nothing more is sent."""
+        client = self.client("a")
+        self.play(a=[status(429), FINE])
+        call = self.call(client, idempotent=False)
+        self.timers.advance(25.0)
+        self.failed(call, SearchFailed, 0)
+        self.assertEqual(self.script.asked, ["a:1"])
+
     def test_garbage(self) -> None:
         """What is no JSON object is no answer; another host is asked."""
         client = self.client("a", "b")

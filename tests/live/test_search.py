@@ -167,21 +167,23 @@ class OutageTests(SearchTests):
         stores = [await self.open(url=url, limits=IMPATIENT) for _ in range(2)]
         writers = Writers(stores)
         running = [start(writers.run(number)) for number in range(6)]
-        await REAL.sleep(1.0)
-        before = len(writers.acknowledged)
-        self.assertGreater(before, 10)
+        await self.more(writers)
         await outage()
         for store in stores:
             await self.until_well(store)
-        during = len(writers.acknowledged)
-        while len(writers.acknowledged) < during + 20:
-            await REAL.sleep(0.05)
+        await self.more(writers)
         writers.going = False
         for each in running:
             await each
         if harmed:
             self.assertGreater(writers.failed + len(writers.unsure), 0)
         await self.check(stores, writers)
+
+    async def more(self, writers: Writers) -> None:
+        """Wait until 20 more writes were acknowledged."""
+        goal = len(writers.acknowledged) + 20
+        while len(writers.acknowledged) < goal:
+            await REAL.sleep(0.05)
 
     async def check(self, stores: Sequence[ElasticStore], writers: Writers) -> None:
         """Each name has consecutive numbers, and each acknowledged version is there."""
@@ -263,11 +265,12 @@ class OutageTests(SearchTests):
     async def test_no_answer_from_a_part(self) -> None:
         """While shards are still being opened, pages are whole or an error."""
         forget(self.url)
-        store = await self.open(limits=IMPATIENT)
+        writer, store = await self.open(), await self.open(limits=IMPATIENT)
         names = [f"n{number:03}" for number in range(300)]
-        await gather(
-            [store.add_version(put(each, 1 + at)) for at, each in enumerate(names)]
-        )
+        for outcome in await gather(
+            [writer.add_version(put(each, 1 + at)) for at, each in enumerate(names)]
+        ):
+            self.assertIsInstance(outcome, Version)
         one = server(self.kind)
         await deferToThread(one.kill)
         starting = deferToThread(one.start)

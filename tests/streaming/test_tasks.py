@@ -108,6 +108,17 @@ class ClockTests(SynchronousTestCase):
         self.failureResultOf(sleeping, CancelledError)
         self.assertEqual(time.getDelayedCalls(), [])
 
+    def test_over_already(self) -> None:
+        """What was to be over before is over in the next turn."""
+        time, clock = fake_clock()
+        sleeping = start(clock.sleep(-1))
+        never: Deferred[None] = Deferred()
+        waiting = start(clock.within(-0.1, never))
+        self.assertNoResult(sleeping)
+        time.advance(0)
+        self.assertIsNone(self.successResultOf(sleeping))
+        self.failureResultOf(waiting, TimedOut)
+
     def test_within(self) -> None:
         """The result in time, TimedOut and a cancelled work otherwise."""
         time, clock = fake_clock()

@@ -136,10 +136,13 @@ class Client:
         await self._acquire(limit)
         try:
             for attempt in range(1, self._limits.tries + 1):
+                left = deadline - self._clock.monotonic()
+                if left <= 0:  # a pause that took longer than it was to
+                    break
                 host = self._hosts.pick(self._clock.monotonic())
                 try:
                     answer = await self._clock.within(
-                        min(limit, deadline - self._clock.monotonic()),
+                        min(limit, left),
                         self._exchange.run(host, method, target, kind, content),
                     )
                     return self._judged(host, answer)
