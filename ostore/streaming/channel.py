@@ -7,9 +7,11 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from ostore.erasure.geometry import Buffer
 from ostore.streaming.request import StreamingRequest
@@ -59,6 +61,7 @@ class Successor(Protocol):
         """The connection is gone."""
 
 
+@implementer(IHalfCloseableProtocol)
 class StreamingChannel(HTTPChannel):
     """Parses requests (Twisted's parser) and hands them over when headers are in.
 
@@ -79,6 +82,7 @@ class StreamingChannel(HTTPChannel):
         self.site = site
         self.lingering = False
         self._refused = False
+        self._heard_all = False
         self._body_paused = False
         self._lingered = 0
         self._linger_end: IDelayedCall | None = None
@@ -128,6 +132,7 @@ class StreamingChannel(HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's hook
         """A line beyond Twisted's limit is refused like all that does not parse."""
+        self._receivedHeaderSize += len(line)
         self._respondToBadRequestAndDisconnect()
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802 - Twisted's hook
@@ -166,6 +171,28 @@ class StreamingChannel(HTTPChannel):
         if self.paused:
             self.paused = False
             self.dataReceived(b"")
+            self._part()
+
+    def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's hook
+        """The client sends no more; what it asked for in full it still gets."""
+        self._heard_all = True
+        if not (self.requests or self.lingering or self._successor):
+            self.close()
+        elif not self._answering():
+            wire = getattr(self.transport, "transport", self.transport)
+            wire.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]  # Twisted's
+
+    def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's hook
+        """Our own half-close, while lingering."""
+
+    def _part(self) -> None:
+        """Close when a client that sends no more has all its answers."""
+        if self._heard_all and not self.paused and not self._answering():
+            self.close()
+
+    def _answering(self) -> bool:
+        request = self.requests[0] if self.requests and not self.lingering else None
+        return bool(request and request.reply is not None and request.body.complete)
 
     def requestDone(self, request: StreamingRequest) -> None:  # noqa: N802 - Twisted's hook
         """Parse the next request, but not while answers pile up unread.
@@ -179,16 +206,29 @@ class StreamingChannel(HTTPChannel):
             self.paused = True
             self._networkProducer.pauseProducing()
         super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted's
+        self._part()
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's hook
         request = self.requests[-1] if self.requests else None
-        if request is None or request.reply is None:
+        if request is not None and request.reply is None and self._head_is_large():
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"
+            )
+            self.close()
+        elif request is None or request.reply is None:
             super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
         elif request.reply.started:
             self.abort()
         else:
             super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
             request.connectionLost(Failure(ConnectionError("malformed body")))  # type: ignore[no-untyped-call]  # Twisted's
+
+    def _head_is_large(self) -> bool:
+        """Whether the headers are too long or too many (RFC 6585, 5)."""
+        return bool(
+            self._receivedHeaderSize > self.totalHeadersSize
+            or self._receivedHeaderCount > self.maxHeaders
+        )
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's is untyped
         """Fail what is under way and leave the site."""

@@ -295,6 +295,54 @@ class GoneTests(SiteCase):
         self.assertEqual(site.in_flight, 0)
 
 
+class HalfClosedTests(SiteCase):
+    """Clients that send no more, and read on (as `nc -N` does)."""
+
+    async def test_answered(self) -> None:
+        """What was asked for in full is answered, several in a row too; then we close."""
+        await self.serve(Echo())
+        client = await self.client()
+        client.send(put(b"Content-Length: 5"), b"hello", GET)
+        client.transport.loseWriteConnection()
+        self.assertEqual((await client.response()).body, b"hello")
+        self.assertEqual((await client.response()).status, 200)
+        await client.closed()
+        self.assertEqual(client.inbox, b"")
+
+    async def test_answered_later(self) -> None:
+        """It may take its time to answer."""
+        slow = Slow()
+        await self.serve(slow)
+        client = await self.client()
+        client.send(put(b"Content-Length: 5"), b"hello")
+        client.transport.loseWriteConnection()
+        await slow.begun
+        await turns(10)
+        slow.go.callback(None)
+        self.assertEqual((await client.response()).body, b"5")
+        await client.closed()
+
+    async def test_cut(self) -> None:
+        """Half a head or half a body has no answer: the client is gone."""
+        echo = Echo()
+        site = await self.serve(echo)
+        for data in (
+            b"GET / HT",
+            put(b"Content-Length: 5") + b"hel",
+            put(b"Transfer-Encoding: chunked") + b"3\r\nhel\r\n",
+            put(b"Content-Length: 5", b"Expect: 100-continue"),
+            b"",
+        ):
+            client = await self.client()
+            client.send(data)
+            client.transport.loseWriteConnection()
+            await client.closed()
+            self.assertNotIn(b" 200 ", client.inbox, data)
+            await until(lambda: not site.connections)
+        self.assertEqual(site.in_flight, 0)
+        self.assertEqual(len(echo.errors), 3)
+
+
 class MalformedTests(SiteCase):
     """What does not parse gets a bare 400 and a closed connection."""
 
@@ -302,7 +350,9 @@ class MalformedTests(SiteCase):
         """Send it, expect the bare 400; gives what was handed over."""
         return await self.each_refused(b"".join(data))
 
-    async def each_refused(self, *requests: bytes) -> list[StreamingRequest]:
+    async def each_refused(
+        self, *requests: bytes, status: bytes = b"400 Bad Request"
+    ) -> list[StreamingRequest]:
         """The same of several, each on a connection of its own."""
         echo = Echo()
         await self.serve(echo)
@@ -310,7 +360,7 @@ class MalformedTests(SiteCase):
             client = await self.client()
             client.send(data)
             await client.closed()
-            self.assertEqual(client.inbox, b"HTTP/1.1 400 Bad Request\r\n\r\n", data)
+            self.assertEqual(client.inbox, b"HTTP/1.1 %b\r\n\r\n" % status, data)
         return echo.requests
 
     async def test_length_and_chunked(self) -> None:
@@ -373,13 +423,20 @@ class MalformedTests(SiteCase):
         """So is a request line that is none."""
         self.assertEqual(await self.refused(b"nonsense\r\n\r\n"), [])
 
-    async def test_head_too_large(self) -> None:
-        """A single line beyond 16 KiB."""
-        self.assertEqual(await self.refused(put(b"X-A: " + b"a" * 17_000)), [])
+    async def test_headers_too_large(self) -> None:
+        """Headers beyond 16 KiB, in one line or many, and 501 of them: a bare 431."""
+        requests = await self.each_refused(
+            put(b"X-A: " + b"a" * 17_000),
+            put(b"X-A: " + b"a" * 100_000),
+            put(*[b"X-A: " + b"a" * 100] * 200),
+            put(*[b"X: a"] * 501),
+            status=b"431 Request Header Fields Too Large",
+        )
+        self.assertEqual(requests, [])
 
-    async def test_too_many_headers(self) -> None:
-        """Small headers that add up to more than 16 KiB."""
-        self.assertEqual(await self.refused(put(*[b"X-A: " + b"a" * 100] * 200)), [])
+    async def test_request_line_too_large(self) -> None:
+        """A name has 1024 bytes: a longer line is as bad as one that is none."""
+        await self.refused(b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n")
 
     async def test_bad_chunk(self) -> None:
         """A broken chunk fails the reader; the 400 is the only answer."""
@@ -402,7 +459,7 @@ class MalformedTests(SiteCase):
         await until(lambda: client.inbox.endswith(b"begun"))
         client.send(b"zz\r\n")
         await client.closed()
-        self.assertNotIn(b"400", client.inbox)
+        self.assertNotIn(b" 400 ", client.inbox)
 
 
 class AnsweredTests(SiteCase):
