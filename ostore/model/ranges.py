@@ -10,8 +10,6 @@ from ostore.model.errors import Refused
 
 MAX_RANGES = 64
 """A header that asks for more ranges is ignored."""
-PART = 128
-"""About what the head of a part of multipart/byteranges takes, in bytes."""
 GAP = 1 << 20
 """Bytes that are rather read than skipped: a stripe holds so many."""
 
@@ -91,14 +89,14 @@ def parse_ranges(header: str, size: int) -> list[Span] | None:
 def merged(spans: list[Span]) -> list[Span]:
     """The same bytes in ranges that are apart, in their order if they were so.
 
-    Ranges that overlap or lie closer than what stands between two parts of an answer
-    become one, and all are in ascending order then (RFC 9110 section 15.3.7.2).
+    Ranges that overlap or touch become one, and all are in ascending order then
+    (RFC 9110 section 15.3.7.2). What lies between two others was not asked for.
     """
     ascending = sorted(spans, key=lambda span: span.start)
     apart = [ascending[0]]
     for span in ascending[1:]:
         last = apart[-1]
-        if span.start - last.stop < PART:
+        if span.start <= last.stop:
             apart[-1] = Span(last.start, max(last.stop, span.stop))
         else:
             apart.append(span)

@@ -6,7 +6,6 @@ from email import message_from_bytes
 from email.message import Message
 
 from ostore.model.errors import TooFewShards
-from ostore.model.ranges import PART
 from tests.support.http import Answer, Cut
 from tests.web.serving import Served
 
@@ -42,7 +41,7 @@ class PartsTests(Served):
 
     async def test_two(self) -> None:
         """Two ranges come as two parts, in the order asked for."""
-        for asked in ("0-9,5000-5009", "5000-5009,0-9", "-10,0-0"):
+        for asked in ("0-9,5000-5009", "5000-5009,0-9", "-10,0-0", "0-1,3-4"):
             answer = await self.ranges(asked)
             self.assertEqual(answer.status, 206)
             self.assertEqual(answer.get("content-length"), str(len(answer.body)))
@@ -61,8 +60,8 @@ class PartsTests(Served):
                 self.assertEqual(payload, self.text[start:stop])
 
     async def test_near_ones_become_one(self) -> None:
-        """What overlaps, or lies closer than a part's head, is sent once, as one."""
-        for asked in ("0-9,5-19", "0-9,10-19", f"0-9,{PART}-{PART + 9}", "10-19,0-9"):
+        """What overlaps or touches is sent once, as one."""
+        for asked in ("0-9,5-19", "0-9,10-19", "10-19,0-9"):
             answer = await self.ranges(asked)
             self.assertEqual(answer.status, 206)
             self.assertEqual(answer.get("content-type"), "text/x-plain")
@@ -74,10 +73,10 @@ class PartsTests(Served):
 
     async def test_no_amplification(self) -> None:
         """However the ranges overlap, no byte of the object is sent twice."""
-        asked = ",".join(f"{n}-{n + 150}" for n in range(0, 9000, 200))
+        asked = ",".join(f"{n}-{n + 150}" for n in range(0, 9000, 150))
         answer = await self.ranges(asked)
         self.assertEqual(answer.status, 206)
-        self.assertLess(len(answer.body), len(self.text) + 200)
+        self.assertEqual(len(answer.body), 9001)
         asked = ",".join(["0-199"] * 40)
         answer = await self.ranges(asked)
         self.assertEqual(len(answer.body), 200)
