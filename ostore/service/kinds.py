@@ -284,8 +284,8 @@ class Size:
         return f"a size from {self.low} to {self.high}, as 512B, 64KiB, 10MiB, 2GiB"
 
     def read(self, raw: object) -> int:
-        """Bytes."""
-        value = size(_text(raw))
+        """Bytes; a TOML 0 needs no unit either."""
+        value = 0 if raw == 0 and type(raw) is int else size(_text(raw))
         if not size(self.low) <= value <= size(self.high):
             raise ValueError
         return value

@@ -77,17 +77,22 @@ class RoleOptions(usage.Options):
         return "are " + ", ".join(sorted(settings))
 
     def _spelled_out(self, words: Sequence[str]) -> list[str]:
-        """The words with `=on` behind each switch that stands alone."""
+        """The words with its value, or `on`, joined to each switch; none has another."""
         switches = {
             f"--{setting.key}"
             for setting in rows(self.role)
             if isinstance(setting.kind, Switch)
         }
-        result = list(words)
-        for at, word in enumerate(result):
-            following = result[at + 1].lower() if at + 1 < len(result) else ""
-            if word in switches and following not in Switch.words:
-                result[at] = f"{word}=on"
+        result: list[str] = []
+        for word in words:
+            if result and result[-1] in switches:
+                alone = word.startswith("-")
+                result[-1] += "=on" if alone else f"={word}"
+                if not alone:
+                    continue
+            result.append(word)
+        if result and result[-1] in switches:
+            result[-1] += "=on"
         return result
 
 

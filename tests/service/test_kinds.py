@@ -113,6 +113,15 @@ class OtherKindsTests(SynchronousTestCase):
         for raw in ("0", "33", 33, -1, True, 1.0, "1.0", "+1", "0x1", " 1", "", None):
             self.assertRaises(ValueError, kind.read, raw)
 
+    def test_nothing_of_a_size(self) -> None:
+        """0 needs no unit, in text and in TOML; all else does."""
+        kind = kinds.Size("0", "1MiB")
+        for raw in ("0", 0, "0B"):
+            self.assertEqual(kind.read(raw), 0)
+        for wrong in (1, 1024, "1", 0.0, False, None):
+            self.assertRaises(ValueError, kind.read, wrong)
+        self.assertRaises(ValueError, kinds.Size("1B", "1MiB").read, 0)
+
     def test_switch(self) -> None:
         """All spellings of on and off, in any case, and TOML booleans."""
         kind = kinds.Switch()

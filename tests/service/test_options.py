@@ -76,6 +76,10 @@ class OptionsTests(OptionsCase):
         """Unknown options, missing values, stray words: one line each."""
         line = self.refusal("--keep-visions", "5")
         self.assertIn("--keep-visions", line)
+        self.assertIn(
+            "require-digest = 'maybe' (option --require-digest): allowed is on or off",
+            self.refusal("--require-digest", "maybe"),
+        )
         self.assertIn("--write-quorum", line)
         self.assertIn("allowed is a whole number", self.refusal("--nodes"))
         self.assertIn("'start'", self.refusal("start"))

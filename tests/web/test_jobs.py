@@ -65,8 +65,9 @@ class JobTests(Served):
         self.assert_problem(await self.signed("POST", "/cluster/jobs/nothing"), 404)
         self.assert_problem(await self.ask("GET", "/cluster/jobs/" + "0" * 32), 404)
         self.assert_problem(await self.ask("GET", "/cluster/jobs/%00"), 404)
-        answer = await self.signed("POST", "/cluster/jobs/orphans?dry_run=yes")
-        self.assert_problem(answer, 400)
+        for odd in ("dry_run=yes", "dry_run=", "dry_run"):
+            answer = await self.signed("POST", f"/cluster/jobs/orphans?{odd}")
+            self.assert_problem(answer, 400)
 
     async def test_too_many_wait(self) -> None:
         """Ten runs of a job may wait; one more is refused."""

@@ -43,9 +43,9 @@ def after_number(call: Call) -> int:
 
 
 def switch(call: Call, name: str) -> bool:
-    """Whether it is 1; 0 is as good as none. Raises Malformed."""
-    value = _one(call, name) or "0"
-    if value not in ("0", "1"):
+    """Whether it is 1; 0 is as good as none, an empty one is not. Raises Malformed."""
+    value = _one(call, name)
+    if value not in (None, "0", "1"):
         raise Malformed(f"{name} is 1, or left out")
     return value == "1"
 
