@@ -10,9 +10,11 @@ from ostore.model.layouts import ShardKey
 from ostore.model.versions import Version
 from tests.simulator.cluster import Cluster, NodeHost
 from tests.simulator.contents import layouts
-from tests.support.disk import Inode
+from tests.simulator.disks import Spot
 
 DATA, PARITY = 4, 2
+Mark = tuple[int, int]
+"""What tells a shard from all others on its disk."""
 Places = Mapping[int, Set[str]]
 """Index -> names of the nodes on which that shard is durable and right."""
 
@@ -75,9 +77,9 @@ class Audit:
         self.floor: dict[str, int] = {}
         self.damaged: dict[str, float] = {}
         """When a fault last took a shard of a content, in ticks."""
-        self.rotten: dict[tuple[str, int], ShardKey] = {}
-        """The shards that a fault let rot, by node and inode."""
-        self._verdicts: dict[tuple[str, int], tuple[bytes, bool]] = {}
+        self.rotten: dict[tuple[str, Mark], ShardKey] = {}
+        """The shards that a fault let rot, by node and mark."""
+        self._verdicts: dict[tuple[str, Mark], tuple[bytes, bool]] = {}
 
     def platters(
         self, trusted: Sequence[int] = (), *, unread: bool = False
@@ -91,9 +93,11 @@ class Audit:
         found: dict[str, Kept] = {}
         rotten: list[tuple[ShardKey, str]] = []
         for host in self._cluster.nodes:
-            for key, _, inode in host.disk.shards():
-                known = (host.name, inode.number) in self.rotten
-                if (known and key.index in trusted) or self.good(host, key, inode):
+            for spot in host.disk.shards():
+                if spot.row is not None and not host.counts(spot.row):
+                    continue
+                key, known = spot.key, (host.name, spot.mark) in self.rotten
+                if (known and key.index in trusted) or self.good(host, spot):
                     found.setdefault(key.hash, Kept()).add(key, host.name)
                 elif known:
                     rotten.append((key, host.name))
@@ -103,14 +107,14 @@ class Audit:
                 kept.add(key, node)
         return found
 
-    def good(self, host: NodeHost, key: ShardKey, inode: Inode) -> bool:
-        """Whether the file is what it ought to be."""
-        mark = host.name, inode.number
+    def good(self, host: NodeHost, spot: Spot) -> bool:
+        """Whether its bytes are what they ought to be."""
+        mark, key = (host.name, spot.mark), spot.key
         data, verdict = self._verdicts.get(mark, (None, False))
-        if data is not inode.durable_data:
+        if data is not spot.data:
             files = layouts(key.hash, DATA, PARITY).get(key.layout)
-            verdict = files is not None and files[key.index] == inode.durable_data
-            self._verdicts[mark] = inode.durable_data, verdict
+            verdict = files is not None and files[key.index] == spot.data
+            self._verdicts[mark] = spot.data, verdict
         return verdict
 
     def wanted(self) -> set[str]:

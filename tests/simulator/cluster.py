@@ -16,6 +16,7 @@ from ostore.backends.metadata.elastic import ElasticStore
 from ostore.backends.metadata.sqlite import SqliteStore
 from ostore.backends.metadata.writer import InlineWriter
 from ostore.backends.shards.node import ShardNode
+from ostore.backends.shards.segments.form import Row
 from ostore.engine.store import ObjectStore
 from ostore.maintenance.pace import Foreground, Pace
 from ostore.maintenance.runner import Runner
@@ -44,6 +45,8 @@ WATCH = 5.0
 GRACE, EXPIRY, REBUILD_DELAY = 30.0, 40.0, 30.0
 TURN = 8.0
 """Seconds between two looks at which maintenance job is due."""
+SEGMENT = 32 << 10
+"""Bytes after which a segment is sealed: so few that some are."""
 AGAIN = 2.0
 """Seconds after which a node whose start failed is started again."""
 FACTS = ClusterFacts("c" * 32, 1)
@@ -54,7 +57,7 @@ class Plan:
     """What a story's cluster is like; `compressing` has one entry for each engine.
 
     Maintenance runs `every` so many seconds, or only when somebody asks for it (0).
-    When `sweeping` it has the last word.
+    When `sweeping` it has the last word. Contents of at most `packing` bytes are packed.
     """
 
     compressing: tuple[bool, ...] = (True,)
@@ -65,6 +68,7 @@ class Plan:
     keep: int = 5
     every: float = 0.0
     sweeping: bool = False
+    packing: int = 0
 
     def settings(self, engine: int) -> Settings:
         """Those of one engine."""
@@ -116,7 +120,15 @@ class NodeHost:
         self.disk.failing = self.errors
         self.workers = SimWorkers(process)
         entropy = world.entropy(name)
-        self.node = ShardNode("/data", self.disk, self.workers, process.clock, entropy)
+        self.node = ShardNode(
+            "/data",
+            self.disk,
+            self.workers,
+            process.clock,
+            entropy,
+            pack_limit=self._cluster.plan.packing,
+        )
+        self.node.store._log._limit = self.node.store._log._writer._limit = SEGMENT
         world.note(f"{self.name} starts")
         running = process.hold(start(self._rise(process, self.node, entropy)))
         _ = running.addErrback(lambda _: None)
@@ -153,6 +165,17 @@ class NodeHost:
         self.store = node.store
         await bus.start()
         await self.member.start()
+
+    def counts(self, row: Row) -> bool:
+        """Whether a record is one to the node, as far as there is a process.
+
+        One that came to the platter though its batch failed may be none: whoever asked
+        was told so, and the next segment says it.
+        """
+        if self.store is None or not self.process.alive:
+            return True
+        log = self.node.store._log
+        return not log.loaded or log.rows.get(row.hash, row.birth) is not None
 
     def come_back(self, process: Process) -> None:
         """Start anew unless something else happened meanwhile."""

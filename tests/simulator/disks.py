@@ -6,12 +6,37 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import attrs
+
 from ostore.backends.shards.paths import parse_shard
+from ostore.backends.shards.segments.form import RECORD, Row
 from ostore.model.layouts import ShardKey
+from tests.simulator.packs import Packs
 from tests.support.disk import Inode, Operation, PowerCut, SimulatedDisk
 
 T = TypeVar("T")
 CAPACITY = 1 << 30
+
+
+@attrs.frozen
+class Spot:
+    """A shard whose name is durable: the bytes from `offset` on of the file at `path`.
+
+    That file is its own, or a segment in which it is that record.
+    """
+
+    key: ShardKey
+    path: str
+    inode: Inode
+    data: bytes
+    """Its durable bytes."""
+    offset: int = 0
+    row: Row | None = None
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What tells it from all others on its disk."""
+        return self.inode.number, 0 if self.row is None else self.row.birth
 
 
 class SimDisk(SimulatedDisk):
@@ -26,27 +51,32 @@ class SimDisk(SimulatedDisk):
         self.on_dark: Callable[[], None] = lambda: None
         self.failing: dict[str, int] = {}
         self.chance: Callable[[], bool] = lambda: True
+        self._packs = Packs()
         self.fault = self._fault
 
     def cut_in(self, operations: int) -> None:
         """Go dark before the operation that comes so many later."""
         self.cut_before = len(self.operations) + operations
 
-    def number(self, path: str) -> int:
-        """The inode's number, which stays the same over power cuts."""
-        return self._find(path).number
-
-    def shards(self) -> Iterator[tuple[ShardKey, str, Inode]]:
-        """Every shard whose name is durable, with its path."""
+    def shards(self) -> Iterator[Spot]:
+        """Every shard whose name or record is durable."""
         root = self._root.durable_entries.get("data")
-        objects = None if root is None else root.durable_entries.get("objects")
-        if objects is None:
+        if root is None:
             return
-        for fan, folder in objects.durable_entries.items():
+        for fan, folder in self._below(root, "objects"):
             for name, inode in folder.durable_entries.items():
                 key = parse_shard(name)
                 if key is not None:
-                    yield key, f"/data/objects/{fan}/{name}", inode
+                    path = f"/data/objects/{fan}/{name}"
+                    yield Spot(key, path, inode, inode.durable_data)
+        for packed in self._packs.standing(dict(self._below(root, "segments"))):
+            row, segment = packed.row, packed.segment
+            path, at = f"/data/segments/{segment.name}", row.offset + RECORD.size
+            yield Spot(row.key, path, segment.inode, packed.data, at, row)
+
+    def _below(self, root: Inode, name: str) -> Iterator[tuple[str, Inode]]:
+        folder = root.durable_entries.get(name)
+        return iter(() if folder is None else folder.durable_entries.items())
 
     def _fault(self, operation: Operation) -> int | None:
         number = self.failing.get(operation.name)

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from ostore.backends.shards.paths import parse_shard
 from tests.simulator.audit import DATA, Audit, Kept
 from tests.simulator.cluster import HEARTBEAT, Cluster, NodeHost
 from tests.simulator.contents import HASHES
-from tests.simulator.disks import CAPACITY, FAILURES
+from tests.simulator.disks import CAPACITY, FAILURES, Spot
 from tests.simulator.excuses import Excuses
 from tests.simulator.metadata import Mood
 from tests.simulator.story import Step
@@ -237,35 +236,47 @@ class Faults:
         """A byte of a shard changes on the platter."""
         host = self.cluster.nodes[node]
 
-        def harm(path: str, size: int) -> None:
-            host.disk.flip(path, min(size - 1, int(where * size)))
-            key = parse_shard(path.rpartition("/")[2])
-            assert key is not None
-            self.audit.rotten[host.name, host.disk.number(path)] = key
+        def harm(spot: Spot) -> None:
+            at = min(len(spot.data) - 1, int(where * len(spot.data)))
+            host.disk.flip(spot.path, spot.offset + at)
+            self.audit.rotten[host.name, spot.mark] = spot.key
 
         self._harm_one(host, which, harm)
 
     def lose(self, step: Step, node: int, which: int) -> None:
         """A shard's file vanishes."""
         host = self.cluster.nodes[node]
-        self._harm_one(host, which, lambda path, _: host.disk.delete(path))
+        self._harm_one(
+            host, which, lambda spot: host.disk.delete(spot.path), whole=True
+        )
 
     def _harm_one(
-        self, host: NodeHost, which: int, harm: Callable[[str, int], None]
+        self,
+        host: NodeHost,
+        which: int,
+        harm: Callable[[Spot], None],
+        *,
+        whole: bool = False,
     ) -> None:
+        """`whole` is for what befalls a whole file; segments are spared that."""
         found = sorted(
-            (path, key.hash, len(inode.data))
-            for key, path, inode in host.disk.shards()
-            if inode.data and not inode.pending
+            (
+                spot
+                for spot in host.disk.shards()
+                if spot.inode.data
+                and not spot.inode.pending
+                and not (whole and spot.row is not None)
+            ),
+            key=lambda spot: (spot.path, spot.offset),
         )
         if not found:
             return
-        path, hash, size = found[which % len(found)]
+        spot = found[which % len(found)]
         before = self.audit.platters()
-        if self._bearable(before, host.name, {hash}):
+        if self._bearable(before, host.name, {spot.key.hash}):
             self.trouble(host.name, 0)
-            harm(path, size)
-            self.world.note(f"{host.name} {path} is harmed")
+            harm(spot)
+            self.world.note(f"{host.name} {spot.path} is harmed")
             self.audit.harmed(before)
 
     def wipe(self, step: Step, node: int, seconds: float) -> None:

@@ -64,4 +64,16 @@ KEPT: Mapping[str, Story] = {
             Step(41, "locate", (0, 2), 0.3),
         ),
     ),
+    "a shard that was being moved passed for one that is rebuilt": Story(
+        493,
+        Plan(search=True, quorum=4, nodes=7, every=60.0),
+        (
+            Step(5, "deaf", (0, 1, 4.0), 0.0),
+            Step(7, "put", (0, "a", 5, "plain"), 3.0),
+            Step(8, "clear", (0, "a"), 0.0),
+            Step(11, "wait", (35.0,), 0.0),
+            Step(20, "put", (0, "b", 6, "slow"), 0.0),
+            Step(21, "put", (0, "b", 5, "plain"), 0.0),
+        ),
+    ),
 }

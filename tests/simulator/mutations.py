@@ -13,6 +13,7 @@ import attrs
 
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.node import ShardNode
+from ostore.backends.shards.segments.scanner import Scanned, Scanner
 from ostore.backends.shards.shelf import Naming, Shelf
 from ostore.engine.collecting import Collected, Collecting
 from ostore.engine.putting import Put
@@ -132,6 +133,17 @@ def _by_chance(self: Tending, hash: str, leaving: frozenset[str]) -> Sequence[st
     return nodes
 
 
+_scan = Scanner.run
+
+
+def _cut_at_the_hole(self: Scanner, synced: int = 0) -> Scanned:
+    """As if everything behind a bad record had never been there."""
+    scanned = _scan(self, synced)
+    end = min((offset for offset, _ in self._damaged), default=scanned.end)
+    rows = [row for row in scanned.rows if row.offset < end]
+    return Scanned(rows, end, 0)
+
+
 MUTATIONS: Mapping[str, Mutation] = {
     "folder fsync left out": _replaced((Disk, "sync_folder", _no_sync)),
     "metadata not asked again before the move": _replaced(
@@ -148,4 +160,5 @@ MUTATIONS: Mapping[str, Mutation] = {
     "unsure taken for none": _replaced(
         (Census, "unsure", property(lambda _: frozenset()))
     ),
+    "torn tail cut in the middle": _replaced((Scanner, "run", _cut_at_the_hole)),
 }

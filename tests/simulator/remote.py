@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any, Protocol
@@ -61,6 +62,8 @@ class Network:
         """The chance that an answer of a host is lost."""
         self.doubles: Callable[[ShardKey], list[str]] = lambda _: []
         """Names of the two nodes that hold that shard, and no other of the content."""
+        self.reading: Counter[tuple[str, ShardKey]] = Counter()
+        """Open readers by process and shard."""
         self.surveys: dict[tuple[str, str], tuple[float, set[str]]] = {}
         """When a process last asked about a content, and who has not said for sure."""
 
@@ -83,14 +86,17 @@ class Wire:
         silent.add(self.host.name)
         return silent
 
-    def look_at_survey(self, hash: str) -> None:
-        """Nothing is rebuilt while any node cannot say what it holds."""
-        about = self.process.name, hash
-        _, silent = self.net.surveys.get(about, (0.0, set()))
-        if silent:
+    def look_at_survey(self, key: ShardKey, age: float) -> None:
+        """Nothing is rebuilt while any node cannot say what it holds.
+
+        A new shard has no age, and one that is being moved is read at its old place.
+        """
+        me = self.process.name
+        _, silent = self.net.surveys.get((me, key.hash), (0.0, set()))
+        if age and silent and not self.net.reading[me, key]:
             self.net.world.violated(
-                f"{self.process.name} rebuilds a shard of {hash[:6]} on "
-                f"{self.host.name}, though {sorted(silent)} did not say what they hold"
+                f"{me} rebuilds a shard of {key.hash[:6]} on {self.host.name}, though "
+                f"{sorted(silent)} did not say what they hold"
             )
 
     async def ask(
@@ -313,6 +319,7 @@ class RemoteStore:
         age: float,
     ) -> None:
         """Write and name a shard."""
+        self._wire.look_at_survey(key, age)
         watch = Deadline(self._wire, deadline)
         await self._wire.ask(
             f"put {_named(key)}",
@@ -343,7 +350,7 @@ class RemoteStore:
             self._wire.host.process.enter(lambda: start(reader.close()))
 
         reader = await self._wire.ask(f"open {_named(key)}", opened, dropped)
-        return RemoteReader(self._wire, made[-1], reader)
+        return RemoteReader(self._wire, made[-1], reader, key)
 
     async def renew(self, hash: str, layout: str) -> Holding:
         """A new age for all shards of a layout."""
@@ -472,8 +479,7 @@ class RemoteSink:
         self, key: ShardKey, layout: Layout, deadline: float | None, age: float
     ) -> None:
         """Name the temporary."""
-        if age:  # new shards have none
-            self._wire.look_at_survey(key.hash)
+        self._wire.look_at_survey(key, age)
         watch = Deadline(self._wire, deadline)
         await self._ask(
             f"commit {_named(key)}",
@@ -495,12 +501,15 @@ class RemoteSink:
 class RemoteReader:
     """A shard that was opened on one start of a node."""
 
-    def __init__(self, wire: Wire, store: Any, reader: Any) -> None:
+    def __init__(self, wire: Wire, store: Any, reader: Any, key: ShardKey) -> None:
         self.facts: ShardFacts = reader.facts
         self.table: Table = reader.table
         self._wire = wire
         self._store = store
         self._reader = reader
+        self._closed = False
+        self._about = wire.process.name, key
+        wire.net.reading[self._about] += 1
 
     def frames(self, first: int, stop: int) -> RemoteStream:
         """Frames of the stripes first <= i < stop."""
@@ -508,6 +517,9 @@ class RemoteReader:
 
     async def close(self) -> None:
         """Give up the file."""
+        if not self._closed:
+            self._closed = True
+            self._wire.net.reading[self._about] -= 1
         self._wire.host.process.enter(lambda: start(self._reader.close()))
 
 

@@ -57,6 +57,7 @@ class Author:
 
     def __init__(self, seed: int) -> None:
         self._rng = Random(f"story {seed}")
+        self._packing = Random(f"packing {seed}")
         self._seed = seed
         rng = self._rng
         engines = rng.choice((1, 1, 2, 2))
@@ -69,6 +70,7 @@ class Author:
             keep=rng.choice((5, 5, 2, 0)),
             every=rng.choice((0.0, 0.0, 0.0, 60.0)),
             sweeping=rng.random() < 0.4,
+            packing=self._packing.choice((0, 0, 0, 0, 1000, 64_000)),
         )
         pool: Sequence[int] = [*SMALL, *(LARGE if rng.random() < 0.3 else ())]
         self._contents = rng.sample(list(pool), SHARED)
@@ -130,6 +132,10 @@ class Author:
         )
         for _ in range(rng.choice((0, 0, 1, 1, 2))):
             self._weave(drawn, rng.choice(chapters)())
+        if self._plan.packing and self._packing.random() < 0.5:
+            self._weave(drawn, self._hole())
+        elif Random(f"overlooked {self._seed}").random() < 0.1:
+            self._weave(drawn, self._overlooked())
         steps = (Step(number, *each) for number, each in enumerate(drawn))
         return Story(self._seed, self._plan, tuple(steps))
 
@@ -232,6 +238,33 @@ class Author:
             ("get", (0, "b", 0, ()), 1.0),
             ("put", (last, "c", content, "plain"), 1.0),
             ("get", (last, "c", 0, ()), 3.0),
+        )
+
+    def _overlooked(self) -> Sequence[Drawn]:
+        """An orphan is wanted again, and a node does not hear of it in time."""
+        engine, content = self._engine(), self._content()
+        return (
+            *self._orphan(self._engine(), content),
+            ("wait", (GRACE + 5,), 0.0),
+            ("job", (self._engine(), "orphans"), 10.0),
+            ("cut", (engine, self._node(), "refused", 12.0), 0.0),
+            ("put", (engine, "b", content, "plain"), 0.0),
+            ("wait", (GRACE + 10,), 0.0),
+        )
+
+    def _hole(self) -> Sequence[Drawn]:
+        """A record rots that others follow in its segment, which has no index yet."""
+        rng, node = self._packing, self._node()
+        puts: Sequence[Drawn] = [
+            ("put", (self._engine(), name, content, "plain"), rng.choice((0.0, 0.3)))
+            for name, content in zip(NAMES, self._contents, strict=True)
+        ]
+        return (
+            *puts,
+            ("wait", (3.0,), 0.0),
+            ("rot", (node, rng.randrange(8), rng.random()), 0.0),
+            ("kill", (node, rng.choice(("kill", "power")), 0, 4.0), 15.0),
+            *(("get", (self._engine(), name, 0, ()), 3.0) for name in NAMES),
         )
 
     def _pause(self) -> float:

@@ -58,6 +58,10 @@ class Mutations(Stories):
         """Shards are rebuilt that may be there."""
         self.caught("unsure taken for none")
 
+    def test_torn_tail_cut_in_the_middle(self) -> None:
+        """A start takes the first bad record of a segment for its end."""
+        self.caught("torn tail cut in the middle")
+
     def test_short_story(self) -> None:
         """A story that fails becomes short."""
         name = "folder fsync left out"
