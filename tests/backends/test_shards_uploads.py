@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,8 @@ from ostore.backends.shards.store import ShardStore
 from ostore.erasure.framing import FRAME_HEADER
 from ostore.erasure.shardfile import PROLOGUE
 from ostore.interfaces import IShardStore, IUploads
-from ostore.model.errors import ShardMissing
+from ostore.model.errors import NodeUnreachable, ShardMissing
+from ostore.model.resuming import Tail
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import InlineWorkers, ThreadWorkers
 from tests.backends.test_shards_crash import done, node_on, outcome
@@ -97,6 +99,36 @@ class OnSimulatedDisk(UploadsContract, unittest.TestCase):
         await self.restart()
         self.assertEqual((await self.look()).outcome, "outcome")
         self.assertEqual(len(await blocks(self.shards, ONE.key)), 5)
+
+    async def after_power_cut(self) -> None:
+        """Only what was synced is there, and a node starts on that."""
+        self.disk = self.disk.after_power_cut(Random(0))
+        self.node = await self.risen()
+        self.uploads, self.shards = self.node.store.uploads, self.node.store
+
+    async def test_tail_whose_maker_failed(self) -> None:
+        """The first bytes that are acknowledged make its name durable, whoever made it."""
+        await self.begun()
+        self.disk.fault = lambda at: errno.EIO if at.name == "pwrite" else None
+        with self.assertRaises(NodeUnreachable):
+            await self.uploads.add_tail(UPLOAD, 1, 0, 0, b"tail")
+        self.disk.fault = None
+        await self.uploads.add_tail(UPLOAD, 1, 0, 0, b"tail")
+        await self.after_power_cut()
+        self.assertEqual((await self.look()).tails, (Tail(0, 1, 4),))
+
+    async def test_tail_whose_maker_died(self) -> None:
+        """A node that starts again has what it says that it has."""
+        await self.begun()
+        self.disk.fault = lambda at: errno.EIO if at.name == "fsync" else None
+        with self.assertRaises(NodeUnreachable):
+            await self.uploads.add_tail(UPLOAD, 1, 0, 0, b"tail")
+        self.disk = self.disk.after_kill()
+        await self.restart_after_flip()
+        before = await self.look()
+        self.assertEqual(before.tails, (Tail(0, 1, 4),))
+        await self.after_power_cut()
+        self.assertEqual((await self.look()).tails, before.tails)
 
     async def test_restart_of_what_expired(self) -> None:
         """What expired while the node was down goes at its start, all of it."""

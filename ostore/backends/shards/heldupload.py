@@ -67,7 +67,7 @@ class HeldUpload:
         """Find its tails; its frames are looked at when they are needed."""
         if self.envelope.outcome is not None:
             self._draft = ShardDraft()
-        tails = await self._desk.workers.run(self._desk.tails.all, self.upload)
+        tails = await self._desk.workers.run(self._desk.tails.durable, self.upload)
         self._tails = {(tail.stripe, tail.epoch): tail.length for tail in tails}
 
     async def state(self, *, active: bool, granted: bool = False) -> UploadState:

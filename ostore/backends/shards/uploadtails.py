@@ -42,6 +42,16 @@ class UploadTails:
                 found.append(Tail(stripe, epoch, length))
         return found
 
+    def durable(self, upload: str) -> list[Tail]:
+        """The same, synced: who wrote them may have died before that."""
+        found = self.all(upload)
+        with self._shelf.at_root():
+            for each in found:
+                self._sync(self._disk.paths.tail(upload, each.stripe, each.epoch))
+            if found:
+                self._disk.sync_folder(self._disk.paths.temp)
+        return found
+
     def read(self, upload: str, stripe: int, epoch: int) -> bytes:
         """The good bytes of one. Raises ShardMissing."""
         path = self._disk.paths.tail(upload, stripe, epoch)
@@ -56,9 +66,9 @@ class UploadTails:
         files, path = self._disk.files, self._disk.paths.tail(upload, stripe, epoch)
         with self._shelf.at_root():
             try:
-                fd, fresh = files.open(path, os.O_RDWR), False
+                fd = files.open(path, os.O_RDWR)
             except FileNotFoundError:
-                fd, fresh = self._disk.create(path), True
+                fd = self._disk.create(path)
             try:
                 held, end = _read_tail(
                     read_exactly(self._disk, fd, files.fstat(fd).size, 0)
@@ -69,7 +79,7 @@ class UploadTails:
                 files.truncate(fd, end)
                 files.pwrite(fd, [_CHUNK.pack(len(data), crc), data], end)
                 self._disk.sync(fd)
-                if fresh:
+                if not at:  # whoever made the file may have failed behind that
                     self._disk.sync_folder(self._disk.paths.temp)
                 self._shelf.acknowledge(fd)
             finally:
@@ -81,6 +91,13 @@ class UploadTails:
             with suppress(OSError):
                 path = self._disk.paths.tail(upload, each.stripe, each.epoch)
                 self._disk.drop(path)
+
+    def _sync(self, path: str) -> None:
+        fd = self._disk.files.open(path, os.O_RDWR)
+        try:
+            self._disk.sync(fd)
+        finally:
+            self._shelf.close(fd)
 
 
 def _read_tail(data: bytes) -> tuple[bytes, int]:
