@@ -27,6 +27,7 @@ from tests.simulator.cluster import Cluster, EngineHost
 from tests.simulator.contents import BY_HASH, CONTENTS, HASHES
 from tests.simulator.excuses import Excuses
 from tests.simulator.story import Step
+from tests.simulator.uploading import Gone, Uploader
 from tests.simulator.world import World
 from tests.support.disk import PowerCut
 from tests.support.linearizable import (
@@ -160,15 +161,21 @@ class Clients:
         if not host.up:
             work.close()  # type: ignore[attr-defined]  # a coroutine
             return
+        self.world.note(f"ask {host.name} {what}")
+        self._run(what, work, host.ops)
+
+    def _run(
+        self, what: str, work: Awaitable[object], ops: dict[Deferred[Any], None]
+    ) -> None:
+        """Do it; what is among `ops` is cancelled with its engine."""
         self._ops += 1
         number = self._ops
         self.running[number] = what, self.world.now
-        self.world.note(f"ask {host.name} {what}")
         running = start(self._watched(what, work))
-        host.ops[running] = None
+        ops[running] = None
 
         def ended(_: object) -> None:
-            host.ops.pop(running, None)
+            ops.pop(running, None)
             self.running.pop(number, None)
 
         _ = running.addBoth(ended)
@@ -255,6 +262,30 @@ class Clients:
         assert version.layout is not None
         quorum = host.engine.putting.writing.quorum(version.layout)
         self.audit.ack(version, invoked, quorum)
+
+    def upload(self, step: Step, engine: int, name: str, content: int) -> None:
+        """A client stores something in parts, and goes on for a while whatever comes."""
+        request = PutRequest(
+            name, digest=HASHES[content], put_id=f"{2000 + step.number:032x}"
+        )
+        uploader = Uploader(self.cluster, engine, request, CONTENTS[content])
+        call = Add(f"{2000 + step.number:032x}", HASHES[content])
+        invoked = self.world.tick()
+
+        async def asked() -> Answer:
+            try:
+                version = await uploader.run()
+            except DEFINITE as error:
+                return type(error)
+            except (Gone, DigestMismatch):
+                raise Nothing from None
+            if version.hash != call.hash:
+                self.world.violated(f"{name}/{version.number} has another hash")
+            self._ack(uploader.host, version, invoked)
+            return attrs.evolve(Seen.of(version), put_id=None)
+
+        work = self._change(uploader.host, name, call, asked())
+        self._run(f"upload {name} {HASHES[content][:6]}", work, {})
 
     def instant(self, step: Step, engine: int, name: str, content: int) -> None:
         """A client names a content that may be there."""

@@ -23,6 +23,7 @@ from ostore.maintenance.runner import Runner
 from ostore.model.errors import OstoreError
 from ostore.model.messages import Signer
 from ostore.model.nodes import Members
+from ostore.model.tokens import Tokens
 from ostore.model.versions import ClusterFacts
 from ostore.service.assembly import Engine, assemble
 from ostore.service.facing import MARKS, RATES, jobs_of
@@ -35,6 +36,7 @@ from ostore.streaming.tasks import start
 from tests.simulator.disks import SimDisk
 from tests.simulator.metadata import Mood, SearchLine, SharedStore
 from tests.simulator.remote import Network, SimNodes
+from tests.simulator.remote_uploads import RemoteUploads
 from tests.simulator.wires import SimBus
 from tests.simulator.world import BEGIN, Process, SimWorkers, World
 from tests.support.engine import DEFAULTS, SECRET
@@ -80,6 +82,7 @@ class Plan:
             "orphan_grace": GRACE,
             "rebuild_delay": REBUILD_DELAY,
             "garbage_expiry": EXPIRY,
+            "upload_expiry": 86400.0,
             "maintenance_interval": self.every or 1e9,
             "keep_versions": self.keep,
             "compression": "zstd" if self.compressing[engine] else "none",
@@ -177,6 +180,13 @@ class NodeHost:
         log = self.node.store._log
         return not log.loaded or log.rows.get(row.hash, row.birth) is not None
 
+    def writes(self, row: Row | None) -> bool:
+        """Whether the record's segment is the one that grows."""
+        if row is None or self.store is None:
+            return False
+        active: int = self.node.store._log._writer.active
+        return row.segment == active
+
     def come_back(self, process: Process) -> None:
         """Start anew unless something else happened meanwhile."""
         if self.process is process and not self.down:
@@ -203,6 +213,7 @@ class NodeHost:
 
     def replace(self) -> None:
         """An empty disk; who starts on it is another node."""
+        self._cluster.exchanged += 1
         self.epoch = 0
         self.disk = SimDisk()
         self.disk.make("/")
@@ -247,7 +258,7 @@ class EngineHost:
         def members() -> Members:
             return self.engine.cluster.members
 
-        nodes = SimNodes(cluster.net, process, members)
+        nodes = SimNodes(cluster.net, process, members, RemoteUploads)
         engine = self.engine = assemble(
             cluster.plan.settings(self.number),
             bus,
@@ -258,6 +269,7 @@ class EngineHost:
             entropy,
             InlineWorkers(),
             tell=nodes.adopt,
+            tokens=Tokens([SECRET]),
         )
         await bus.start()
         await engine.cluster.start()
@@ -305,6 +317,8 @@ class Cluster:
         self.bus = SimBus(world)
         self.signer = Signer([SECRET])
         self.mood = Mood()
+        self.exchanged = 0
+        """Disks that were replaced by empty ones."""
         self.on_purge: Callable[[str, int], None] = lambda *_: None
         """Told of every purge that is sent: name and number."""
         self.nodes = [NodeHost(self, number + 1) for number in range(plan.nodes)]

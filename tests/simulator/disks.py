@@ -74,6 +74,14 @@ class SimDisk(SimulatedDisk):
             path, at = f"/data/segments/{segment.name}", row.offset + RECORD.size
             yield Spot(row.key, path, segment.inode, packed.data, at, row)
 
+    def hashes(self, spot: Spot) -> set[str]:
+        """The contents of which the file has anything to say."""
+        if spot.row is None:
+            return {spot.key.hash}
+        name = spot.path.rpartition("/")[2]
+        (segment,) = self._packs.segments({name: spot.inode})
+        return {row.hash.hex() for row in segment.rows}
+
     def _below(self, root: Inode, name: str) -> Iterator[tuple[str, Inode]]:
         folder = root.durable_entries.get(name)
         return iter(() if folder is None else folder.durable_entries.items())

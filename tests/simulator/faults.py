@@ -244,7 +244,7 @@ class Faults:
         self._harm_one(host, which, harm)
 
     def lose(self, step: Step, node: int, which: int) -> None:
-        """A shard's file vanishes."""
+        """A shard's file vanishes, or a segment that is not being written."""
         host = self.cluster.nodes[node]
         self._harm_one(
             host, which, lambda spot: host.disk.delete(spot.path), whole=True
@@ -258,14 +258,14 @@ class Faults:
         *,
         whole: bool = False,
     ) -> None:
-        """`whole` is for what befalls a whole file; segments are spared that."""
+        """`whole` is for what befalls all that the file holds."""
         found = sorted(
             (
                 spot
                 for spot in host.disk.shards()
                 if spot.inode.data
                 and not spot.inode.pending
-                and not (whole and spot.row is not None)
+                and not (whole and host.writes(spot.row))
             ),
             key=lambda spot: (spot.path, spot.offset),
         )
@@ -273,7 +273,8 @@ class Faults:
             return
         spot = found[which % len(found)]
         before = self.audit.platters()
-        if self._bearable(before, host.name, {spot.key.hash}):
+        hashes = host.disk.hashes(spot) if whole else {spot.key.hash}
+        if self._bearable(before, host.name, hashes):
             self.trouble(host.name, 0)
             harm(spot)
             self.world.note(f"{host.name} {spot.path} is harmed")

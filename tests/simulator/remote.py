@@ -240,8 +240,10 @@ class SimNodes:
         net: Network,
         process: Process,
         members: Callable[[], Members],
+        uploads: Callable[[Wire], IUploads],
     ) -> None:
         self._net = net
+        self._uploads = uploads
         self._process = process
         self._members = members
         self._stores: dict[str, RemoteStore] = {}
@@ -255,8 +257,10 @@ class SimNodes:
         return self._stores[node]
 
     def uploads(self, node: str) -> IUploads:
-        """Nobody uploads in parts here."""
-        raise NodeUnreachable(f"{node} takes no resumable uploads")
+        """The resumable uploads on that node."""
+        if node not in self._members().by_id:
+            raise NodeUnreachable("nobody heard of that node")
+        return self._uploads(Wire(self._net, self._process, node))
 
     async def adopt(self, node: str, facts: ClusterFacts) -> None:
         """Tell a node the cluster's epoch."""
@@ -285,7 +289,8 @@ def rank(hash: str, nodes: Sequence[str]) -> Sequence[str]:
     return sorted(nodes, key=lambda node: (-draw(node), node))
 
 
-def _named(key: ShardKey) -> str:
+def named(key: ShardKey) -> str:
+    """A shard in a trace."""
     return f"{key.hash[:6]}.{key.index}.{key.layout[:4]}"
 
 
@@ -322,7 +327,7 @@ class RemoteStore:
         self._wire.look_at_survey(key, age)
         watch = Deadline(self._wire, deadline)
         await self._wire.ask(
-            f"put {_named(key)}",
+            f"put {named(key)}",
             lambda store: watch.over(
                 store.put_small(key, layout, frames, watch.theirs, age)
             ),
@@ -349,7 +354,7 @@ class RemoteStore:
         def dropped(reader: Any) -> None:
             self._wire.host.process.enter(lambda: start(reader.close()))
 
-        reader = await self._wire.ask(f"open {_named(key)}", opened, dropped)
+        reader = await self._wire.ask(f"open {named(key)}", opened, dropped)
         return RemoteReader(self._wire, made[-1], reader, key)
 
     async def renew(self, hash: str, layout: str) -> Holding:
@@ -371,7 +376,7 @@ class RemoteStore:
     ) -> str:
         """Mark a shard; gives a token."""
         token: str = await self._order(
-            f"condemn {_named(key)}", epoch, lambda s: s.condemn(key, age, epoch)
+            f"condemn {named(key)}", epoch, lambda s: s.condemn(key, age, epoch)
         )
         return token
 
@@ -392,13 +397,13 @@ class RemoteStore:
                 )
             return moved
 
-        found: bool = await self._order(f"discard {_named(key)}", epoch, discard)
+        found: bool = await self._order(f"discard {named(key)}", epoch, discard)
         return found
 
     async def erase(self, key: ShardKey, age: float, epoch: int | None = None) -> int:
         """Remove for good what is so old."""
         freed: int = await self._order(
-            f"erase {_named(key)}", epoch, lambda s: s.erase(key, age, epoch)
+            f"erase {named(key)}", epoch, lambda s: s.erase(key, age, epoch)
         )
         return freed
 
@@ -426,7 +431,7 @@ class RemoteStore:
         """Everything else: one request, one answer."""
 
         async def asked(*args: Any, **more: Any) -> Any:
-            about = _named(args[0]) if args and isinstance(args[0], ShardKey) else ""
+            about = named(args[0]) if args and isinstance(args[0], ShardKey) else ""
             return await self._wire.ask(
                 f"{name} {about}", lambda store: getattr(store, name)(*args, **more)
             )
@@ -482,7 +487,7 @@ class RemoteSink:
         self._wire.look_at_survey(key, age)
         watch = Deadline(self._wire, deadline)
         await self._ask(
-            f"commit {_named(key)}",
+            f"commit {named(key)}",
             lambda: watch.over(self._sink.commit(key, layout, watch.theirs, age)),
         )
 

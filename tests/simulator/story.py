@@ -136,6 +136,12 @@ class Author:
             self._weave(drawn, self._hole())
         elif Random(f"overlooked {self._seed}").random() < 0.1:
             self._weave(drawn, self._overlooked())
+        parts = Random(f"parts {self._seed}")
+        for _ in range(parts.choice((0, 0, 0, 0, 1, 2))):
+            content = parts.choice((self._content(), *LARGE))
+            upload = self._engine(), self._name(), content
+            at = parts.randrange(len(drawn) + 1)
+            drawn.insert(at, ("upload", upload, self._pause()))
         steps = (Step(number, *each) for number, each in enumerate(drawn))
         return Story(self._seed, self._plan, tuple(steps))
 

@@ -37,8 +37,8 @@ class Segments(Stories):
         self.addCleanup(self.cluster.stop)
 
         async def discard() -> bool:
-            shards = self.host.store
-            return await shards.discard(self.gone, await shards.condemn(self.gone))
+            store = self.host.node.store
+            return await store.discard(self.gone, await store.condemn(self.gone))
 
         discarding = start(discard())
         self.world.timers.run(self.world.now + 1)
