@@ -69,7 +69,7 @@ class StandaloneCase(TestCase):
     test waits for what happens and not for a period.
     """
 
-    timeout = 180
+    timeout = 600
     options: ClassVar[Mapping[str, str]] = {}
     packed = False
 
