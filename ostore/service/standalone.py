@@ -163,10 +163,10 @@ class Standalone(Process):
                 zone=place,
             )
             members.append(member)
-        if unusable and len(members) < self.settings.write_quorum:
+        if unusable and len(members) < self.settings.data_shards:
             raise StartError(
-                f"{len(members)} nodes can be used, a write needs "
-                f"{self.settings.write_quorum}; {'; '.join(unusable)}"
+                f"{len(members)} nodes can be used, a read needs "
+                f"{self.settings.data_shards}; {'; '.join(unusable)}"
             )
         for line in unusable:
             self._log.error("left out is {line}", line=line)

@@ -200,21 +200,36 @@ class PlaceTests(StartCase):
         self.assertEqual((len(shown["nodes"]), shown["faults"]), (6, []))
 
     async def test_too_many_bad_nodes(self) -> None:
-        """Without a write quorum of roots the start is refused, and says why."""
+        """Enough roots to read are read; with fewer the start is refused, and says why."""
         await self.make()
-        for number in (2, 4):
+        for number in (2, 4, 6):
+            if number == 6:
+                await self.assert_read_only(self.served())
             folder = self.root / "nodes" / str(number)
             shutil.move(folder, self.folder / str(number))
             folder.mkdir()
             (folder / "thesis.txt").write_bytes(b"mine")
-        words = ("4 nodes can be used", "needs 5", "nodes/2", "nodes/4")
+        words = ("3 nodes can be used", "needs 4", "nodes/2", "nodes/4", "nodes/6")
         self.assert_refused(self.served(), *words)
-        for number in (2, 4):
+        for number in (2, 4, 6):
             folder = self.root / "nodes" / str(number)
             self.assertEqual([path.name for path in folder.iterdir()], ["thesis.txt"])
             shutil.rmtree(folder)
             shutil.move(self.folder / str(number), folder)
         await self.assert_kept()
+
+    async def assert_read_only(self, child: Child) -> None:
+        """The object is there, nothing can be written, and /health/ready says why."""
+        port = child.ready()
+        answer = await exchange(reactor, port, "GET", "/objects/x")
+        self.assertEqual((answer.status, answer.body), (200, b"kept"))
+        made = await exchange(reactor, port, "PUT", "/objects/y", (), b"y")
+        self.assertEqual(made.status, 503, made.body)
+        ready = await exchange(reactor, port, "GET", "/health/ready")
+        self.assertEqual(ready.status, 503)
+        self.assertIn("a write needs 5", ready.body.decode())
+        child.terminate()
+        child.ended()
 
     async def test_a_node_held(self) -> None:
         """A node's root that another process holds is no matter of one node."""
