@@ -13,7 +13,9 @@ from ostore.streaming.pools import Workers
 INLINE = 32 * 1024
 """Pieces up to this size are coded at once; larger ones by a worker thread."""
 GZIP_LEVEL = 4
-ZSTD_LEVEL = 3
+ZSTD_WINDOW = 19
+"""Bits of the distance that zstd looks back; its level alone would take 21."""
+ZSTD = zstandard.ZstdCompressionParameters.from_level(3, window_log=ZSTD_WINDOW)
 
 
 class Compressor(Protocol):
@@ -29,7 +31,7 @@ class Compressor(Protocol):
 class Coder:
     """Codes one body piece by piece; made for one answer.
 
-    Holds what its window holds (zstd 2 MiB, gzip 32 KiB) and at most one piece.
+    Holds what its window holds (zstd 512 KiB, gzip 32 KiB) and at most one piece.
     """
 
     def __init__(self, coding: str, workers: Workers) -> None:
@@ -38,7 +40,7 @@ class Coder:
         self._compressor: Compressor = (
             zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
             if coding == "gzip"
-            else zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+            else zstandard.ZstdCompressor(compression_params=ZSTD).compressobj()
         )
 
     async def feed(self, data: Buffer) -> bytes:

@@ -44,6 +44,14 @@ class CodingTests(Served):
             "GET", f"/objects/{name}", {"Accept-Encoding": accepted, **lines}
         )
 
+    async def test_zstd_window(self) -> None:
+        """zstd holds no more of a body than 512 KiB; a client may rely on it."""
+        self.store.fill("long", TEXT * 4, headers={"content-type": "text/plain"})
+        answer = await self.get("zstd", "long")
+        frame = zstandard.get_frame_parameters(answer.body)
+        self.assertEqual(frame.window_size, 512 * 1024)
+        self.assertEqual(decoded(answer), TEXT * 4)
+
     async def test_codings(self) -> None:
         """Either coding of the whole body: smaller, exact, with a tag of their own."""
         for accepted, coding in (
