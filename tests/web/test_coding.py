@@ -45,7 +45,7 @@ class CodingTests(Served):
         )
 
     async def test_zstd_window(self) -> None:
-        """zstd holds no more of a body than 512 KiB; a client may rely on it."""
+        """No more than 512 KiB of a body is held by zstd; a client may rely on it."""
         self.store.fill("long", TEXT * 4, headers={"content-type": "text/plain"})
         answer = await self.get("zstd", "long")
         frame = zstandard.get_frame_parameters(answer.body)
