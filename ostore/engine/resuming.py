@@ -85,10 +85,11 @@ class Resuming:
         self._claiming = Claiming(putting.writing, expiry)
         self._beginning = Beginning(putting, self._claiming, tokens, expiry)
         self._remembered = Remembered()
+        self._clearing = Clearing(putting.writing, expiry)
         self._finishing = Finishing(
             putting,
             self._claiming,
-            Clearing(putting.writing, expiry),
+            self._clearing,
             self._let_go,
             self._remembered.forget,
         )
@@ -100,6 +101,7 @@ class Resuming:
             "ostore_uploads_active": len(self._parts),
             "ostore_uploads_finishing": len(self._finishing),
             "ostore_uploads_remembered": len(self._remembered),
+            "ostore_uploads_uncleared": len(self._clearing),
             "ostore_uploads_conflicts_total": self.conflicts,
             "ostore_uploads_read_back_total": self._finishing.read_back,
         }

@@ -595,9 +595,11 @@ class LossTests(UploadCase):
         self.sent(token, MIB + 9, CONTENT[MIB + 9 :])
         self.pass_(15)
         self.assertEqual(len(lost.temporaries()), 3)
+        self.assertEqual(self.uploads.figures()["ostore_uploads_uncleared"], 1)
         lost.come_back()
         self.pass_(7)
         self.assertEqual(lost.temporaries(), [])
+        self.assertEqual(self.uploads.figures()["ostore_uploads_uncleared"], 0)
         self.assertEqual(self.outcome(token, self.other()).number, 1)
 
     def test_one_goes_at_the_end(self) -> None:
