@@ -122,6 +122,7 @@ def make_cluster(
     shared.close()
     servers.forget()
     folder = Path(tempfile.mkdtemp(prefix="ostore-live-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     metadata = ("--es-server", search_url or servers.search().url)
     bus = rabbitmq or servers.broker().url(servers.vhost())
     return LiveCluster(folder, bus, metadata, options=options, common=common)
