@@ -106,6 +106,20 @@ class OnSimulatedDisk(UploadsContract, unittest.TestCase):
         self.node = await self.risen()
         self.uploads, self.shards = self.node.store.uploads, self.node.store
 
+    async def test_told_before_the_claim(self) -> None:
+        """A claim finds what was told while its writer, dead by then, counted as alive."""
+        await self.begun()
+        sink = await self.uploads.open(UPLOAD, 1, 0)
+        for frame in ONE.frames[:2]:
+            await sink.write(frame)
+        told = await self.look()
+        self.assertTrue(told.active)
+        self.assertEqual(told.rows, rows(ONE.frames[:2]))
+        self.later(5.1)
+        found = await self.uploads.claim(UPLOAD, 2)
+        self.assertTrue(found.granted)
+        self.assertEqual(found.rows, told.rows)
+
     async def test_tail_whose_maker_failed(self) -> None:
         """The first bytes that are acknowledged make its name durable, whoever made it."""
         await self.begun()

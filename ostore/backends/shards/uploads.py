@@ -127,10 +127,8 @@ class Uploads:
 
         async def work() -> UploadState:
             held = await self._get(upload)
-            active = self._active(held)
-            if not active:
-                await held.sync()
-            return await held.state(active=active)
+            await held.sync()  # or a claim may find more than this told
+            return await held.state(active=self._active(held))
 
         return await self._in_turn(upload, work)
 
