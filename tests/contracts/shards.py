@@ -470,6 +470,16 @@ class ShardStoreContract(TestCase):
         )
         self.assertEqual([len(page) for page in pages], [4, 4, 4, 2])
 
+        for hash in hashes:
+            before = f"{int(hash, 16) - 1:064x}"
+            one_by_one = await store.list(before, 1)
+            self.assertEqual([facts.hash for facts in one_by_one], [hash, hash])
+            following = hashes[hashes.index(hash) + 1 :][:1]
+            self.assertEqual(
+                [facts.hash for facts in await store.list(hash, 1)], following * 2
+            )
+        self.assertEqual(await store.list("f" * 64, 1), [])
+
     async def test_space(self) -> None:
         """Free and total bytes."""
         store = await self.begin()

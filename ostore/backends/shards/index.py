@@ -66,6 +66,8 @@ class Index:
         Only the 256th part at hand is sorted.
         """
         bound = bytes.fromhex(after)
+        if not self._count:
+            return
         for number in range(bound[0] if bound else 0, 256):
             for hash in sorted(h for h in self._fans[number] if h > bound):
                 yield hash.hex()

@@ -45,6 +45,8 @@ from ostore.streaming.tasks import Tasks, start
 
 T = TypeVar("T")
 
+LAST = "f" * 64
+"""The greatest hash."""
 AGAIN = 5.0
 """Seconds after which segments that could not be read are tried again."""
 
@@ -261,20 +263,27 @@ class ShardStore:
         if self.scanning:
             raise NodeUnreachable("the node is still counting its shards")
         self._exits.look()
+        if limit == 1 and "" < after < LAST:  # so one content is asked for: no search
+            one = await self._facts(f"{int(after, 16) + 1:064x}")
+            if one:
+                return one
         facts: MutableSequence[ShardFacts] = []
         hashes = merge(self._filed.hashes(after), self._packed.hashes(after))
         for hash, _ in groupby(hashes):
             if len(facts) >= limit:
                 break
-            packed = self._packed.facts(hash)
-            standing = {each.key for each in packed if each.state != "garbage"}
-            facts += packed
-            facts += [
-                each
-                for each in await self._filed.facts(hash)
-                if each.state == "garbage" or each.key not in standing
-            ]
+            facts += await self._facts(hash)
         return facts
+
+    async def _facts(self, hash: str) -> Sequence[ShardFacts]:
+        """All of one content; a file that is packed too counts once."""
+        packed = self._packed.facts(hash)
+        standing = {each.key for each in packed if each.state != "garbage"}
+        filed = await self._filed.facts(hash)
+        return [
+            *packed,
+            *(f for f in filed if f.state == "garbage" or f.key not in standing),
+        ]
 
     async def space(self) -> Space:
         """Bytes free and in all."""

@@ -87,6 +87,8 @@ class Rows:
 
     def hashes(self, after: bytes) -> Iterator[bytes]:
         """Contents with a hash greater than `after`, ascending; deleted ones too."""
+        if not self.total:
+            return
         for number in range(_fan(after) if after else 0, FANS):
             fan = self._fans[number]
             if fan:
