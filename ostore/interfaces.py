@@ -416,10 +416,11 @@ class IShardStore(Interface):
     async def mark_bad(key: ShardKey) -> None:
         """A reader found its bytes wrong: it counts as absent from now on."""
 
-    async def list(after: str, limit: int) -> Sequence[ShardFacts]:
+    async def list(after: str, limit: int, until: str = "") -> Sequence[ShardFacts]:
         """Everything held with a hash greater than `after`, in hash order.
 
-        At most about `limit` shards, but always all of one hash.
+        At most about `limit` shards, but always all of one hash; nothing behind
+        `until`. To ask for one content alone (see `before`) costs no search.
         """
 
     async def space() -> Space:

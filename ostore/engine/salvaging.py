@@ -15,7 +15,7 @@ from ostore.erasure.framing import Row
 from ostore.erasure.geometry import Buffer, Geometry
 from ostore.interfaces import INodes, IShardReader
 from ostore.model.errors import ShardError, ShardRotten, TooFewShards
-from ostore.model.layouts import Layout, ShardFacts, ShardKey
+from ostore.model.layouts import Layout, ShardFacts, ShardKey, before
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import gather
 
@@ -124,12 +124,11 @@ class Salvaging:
 
     async def held(self, hash: str) -> Sequence[tuple[str, ShardFacts]]:
         """Node and shard, of all that are not in garbage: the bad ones too."""
-        after = f"{int(hash, 16) - 1:064x}" if int(hash, 16) else ""
 
         async def ask(node: str) -> Sequence[ShardFacts]:
             try:
                 return await self._clock.within(
-                    PATIENCE, self._nodes.store(node).list(after, 1)
+                    PATIENCE, self._nodes.store(node).list(before(hash), 1, hash)
                 )
             except (ShardError, TimedOut):
                 return ()
@@ -140,7 +139,7 @@ class Salvaging:
             (node, facts)
             for node, answer in zip(nodes, map(_sure, answers), strict=True)
             for facts in answer
-            if facts.hash == hash and facts.state in ("whole", "bad")
+            if facts.state in ("whole", "bad")
         ]
 
     async def _open(

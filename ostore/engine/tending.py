@@ -15,7 +15,7 @@ from ostore.interfaces import IMetadataStore, INodes
 from ostore.model.collecting import Held
 from ostore.model.errors import ShardError, ShardMissing, ShardRotten
 from ostore.model.examining import Finding, keepers
-from ostore.model.layouts import ShardKey
+from ostore.model.layouts import ShardKey, before
 from ostore.model.placement import rank
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import gather
@@ -123,13 +123,12 @@ class Tending:
 
     async def held(self, hash: str) -> list[Held] | None:
         """Everything that live nodes hold of a content; None when one cannot say."""
-        after = f"{int(hash, 16) - 1:064x}" if int(hash, 16) else ""
 
         async def ask(node: str) -> list[Held]:
             facts = await self._clock.within(
-                PATIENCE, self._nodes.store(node).list(after, 1)
+                PATIENCE, self._nodes.store(node).list(before(hash), 1, hash)
             )
-            return [(node, each) for each in facts if each.hash == hash]
+            return [(node, each) for each in facts]
 
         found: list[Held] = []
         nodes = [member.beat.node for member in self._cluster.live()]

@@ -103,3 +103,9 @@ class Holding:
 
     state: str
     shards: tuple[ShardFacts, ...] = ()
+
+
+def before(hash: str) -> str:
+    """The hash just below that one (64 hex digits), "" for the least of all."""
+    number = int(hash, 16)
+    return f"{number - 1:064x}" if number else ""

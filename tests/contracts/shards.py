@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from ostore.erasure.framing import Frame, TableBuilder, crc32c
 from ostore.interfaces import IFrameStream, IShardReader, IShardSink, IShardStore
 from ostore.model.errors import Malformed, ShardMissing, ShardRefused, ShardRotten
-from ostore.model.layouts import Layout, ShardFacts, ShardKey
+from ostore.model.layouts import Layout, ShardFacts, ShardKey, before
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase
@@ -470,14 +470,15 @@ class ShardStoreContract(TestCase):
         )
         self.assertEqual([len(page) for page in pages], [4, 4, 4, 2])
 
-        for hash in hashes:
-            before = f"{int(hash, 16) - 1:064x}"
-            one_by_one = await store.list(before, 1)
-            self.assertEqual([facts.hash for facts in one_by_one], [hash, hash])
-            following = hashes[hashes.index(hash) + 1 :][:1]
+        everything = await store.list("", 99)
+        for hash in (*hashes, "0" * 64, "f" * 64):
+            alone = await store.list(before(hash), 1, hash)
             self.assertEqual(
-                [facts.hash for facts in await store.list(hash, 1)], following * 2
+                [facts.key for facts in alone],
+                [facts.key for facts in everything if facts.hash == hash],
             )
+        two = await store.list("", 99, hashes[1])
+        self.assertEqual([facts.key for facts in two], [f.key for f in everything[:4]])
         self.assertEqual(await store.list("f" * 64, 1), [])
 
     async def test_space(self) -> None:

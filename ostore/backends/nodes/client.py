@@ -230,13 +230,14 @@ class RemoteStore:
         """One shard for reading; one that is marked bad only with `bad`."""
         return await open_remote(self.peer, key, self._clock, bad=bad)
 
-    async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
+    async def list(
+        self, after: str, limit: int, until: str = ""
+    ) -> Sequence[ShardFacts]:
         """A page of everything held there."""
-        after = checked_hash(after) if after else ""
-        limit = max(1, min(PAGE, limit))
-        told = await self.peer.ask(
-            Ask("GET", f"/shards?after={after}&limit={limit}", repeatable=True)
-        )
+        query = f"limit={max(1, min(PAGE, limit))}"
+        for name, hash in (("after", after), ("until", until)):
+            query += f"&{name}={checked_hash(hash)}" if hash else ""
+        told = await self.peer.ask(Ask("GET", f"/shards?{query}", repeatable=True))
         return list_from_json(told.json())
 
     async def space(self) -> Space:

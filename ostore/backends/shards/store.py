@@ -37,7 +37,7 @@ from ostore.model.errors import (
     ShardMissing,
     ShardRotten,
 )
-from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
+from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey, before
 from ostore.model.nodes import Space
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
@@ -45,8 +45,6 @@ from ostore.streaming.tasks import Tasks, start
 
 T = TypeVar("T")
 
-LAST = "f" * 64
-"""The greatest hash."""
 AGAIN = 5.0
 """Seconds after which segments that could not be read are tried again."""
 
@@ -253,24 +251,24 @@ class ShardStore:
         """Read some stripes; bytes read, and the stripe to go on with, 0 at the end."""
         return await read_through(await self.open(key), first)
 
-    async def list(self, after: str, limit: int) -> Sequence[ShardFacts]:
+    async def list(
+        self, after: str, limit: int, until: str = ""
+    ) -> Sequence[ShardFacts]:
         """A page of everything held; raises NodeUnreachable while the count goes on.
 
         The layout of a file whose footer cannot be read has k, m and size 0.
         """
-        if after:
-            checked_hash(after)
+        for bound in filter(None, (after, until)):
+            checked_hash(bound)
         if self.scanning:
             raise NodeUnreachable("the node is still counting its shards")
         self._exits.look()
-        if limit == 1 and "" < after < LAST:  # so one content is asked for: no search
-            one = await self._facts(f"{int(after, 16) + 1:064x}")
-            if one:
-                return one
+        if until and after == before(until):  # one content: there is nothing to search
+            return await self._facts(until)
         facts: MutableSequence[ShardFacts] = []
         hashes = merge(self._filed.hashes(after), self._packed.hashes(after))
         for hash, _ in groupby(hashes):
-            if len(facts) >= limit:
+            if len(facts) >= limit or (until and hash > until):
                 break
             facts += await self._facts(hash)
         return facts

@@ -50,12 +50,13 @@ class ShardList(Resource):
 
     async def get(self, call: Call) -> None:
         """A page of what is held; `next` is null behind the last."""
-        query = Query(call, "after", "limit")
-        limit = query.limit()
-        found = await self._store.list(query.hash("after"), limit)
+        query = Query(call, "after", "until", "limit")
+        limit, until = query.limit(), query.hash("until")
+        found = await self._store.list(query.hash("after"), limit, until)
+        more = len(found) >= limit and found[-1].hash != until
         shown = {
             "shards": [facts_to_json(facts) for facts in found],
-            "next": found[-1].hash if len(found) >= limit else None,
+            "next": found[-1].hash if more else None,
         }
         send_json(call.reply, shown)
 
