@@ -11,7 +11,7 @@ from ostore.engine.putting import Putting
 from ostore.engine.referring import PutRequest
 from ostore.interfaces import IUploads
 from ostore.model.errors import NotFound, Refused
-from ostore.model.resuming import UploadRecord
+from ostore.model.resuming import Paused, UploadRecord
 from ostore.model.tokens import Token, Tokens
 from ostore.model.versions import Version
 from ostore.streaming.fanout import QuorumLost
@@ -41,7 +41,7 @@ class Beginning:
         """A new upload of so many bytes, or the one its put_id began before.
 
         A Version when that one is finished. Raises TooFewNodes, NoSpace, Refused,
-        ConditionFailed.
+        Paused, ConditionFailed.
         """
         await self._putting.foresee(request)
         if request.put_id is not None:
@@ -106,6 +106,10 @@ class Beginning:
                 "the Idempotency-Key belongs to an upload of another size: take a "
                 "fresh key"
             )
+        claimed = any(state.epoch for state in found.states.values())
+        if len(found.states) < found.record.majority and not claimed:
+            # A beginning that failed may have left as much on some nodes.
+            raise Paused("too few nodes tell whether such an upload was begun")
         return self._begun(upload, found.record)
 
     def _begun(self, upload: str, record: UploadRecord) -> Begun:

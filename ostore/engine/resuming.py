@@ -110,7 +110,7 @@ class Resuming:
         """A new upload of so many bytes, or the one its put_id began before.
 
         A Version when that one is finished. Raises TooFewNodes, NoSpace, Refused,
-        ConditionFailed.
+        Paused, ConditionFailed.
         """
         return await self._beginning.begin(request, size)
 

@@ -452,6 +452,19 @@ class EndTests(UploadCase):
         assert isinstance(made, Version)
         self.assertEqual(made.number, 1)
 
+    def test_rest_of_a_beginning_that_failed(self) -> None:
+        """What a few nodes have is no upload: no token before more of them tell."""
+        self.rise()
+        request = PutRequest("name", put_id="ab" * 16)
+        for rig in self.rigs[:3]:
+            rig.rules["uploads.begin"] = fails(NodeUnreachable("broken"))
+        for rig in self.rigs[3:]:
+            rig.rules["uploads.remove"] = fails(NodeUnreachable("gone"))
+        self.refused(TooFewNodes, self.store.begin_upload(request, len(CONTENT)))
+        for rig in self.rigs[:3]:
+            rig.go()
+        self.refused(Paused, self.store.begin_upload(request, len(CONTENT)))
+
     def test_one_key_at_once(self) -> None:
         """Two begin with one key at once: what one of them began is not removed."""
         self.rise()

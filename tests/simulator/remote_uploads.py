@@ -24,7 +24,7 @@ class RemoteUploads:
     async def open(self, upload: str, epoch: int, first: int) -> RemoteUploadSink:
         """A sink for further frames."""
         store, sink = await self._made(
-            f"upload open {upload[:4]} {first}",
+            f"upload open {upload[-4:]} {first}",
             lambda store: store.uploads.open(upload, epoch, first),
         )
         return RemoteUploadSink(self._wire, store, sink)
@@ -32,7 +32,7 @@ class RemoteUploads:
     async def frames(self, upload: str, first: int, stop: int) -> RemoteStream:
         """Frames that are held."""
         store, stream = await self._made(
-            f"upload frames {upload[:4]} {first}-{stop}",
+            f"upload frames {upload[-4:]} {first}-{stop}",
             lambda store: store.uploads.frames(upload, first, stop),
         )
         return RemoteStream(self._wire, store, stream)
@@ -48,7 +48,7 @@ class RemoteUploads:
         """Name the temporary."""
         watch = Deadline(self._wire, deadline)
         await self._wire.ask(
-            f"upload commit {upload[:4]} {named(key)}",
+            f"upload commit {upload[-4:]} {named(key)}",
             lambda store: watch.over(
                 store.uploads.commit(upload, epoch, key, layout, watch.theirs)
             ),
@@ -74,7 +74,7 @@ class RemoteUploads:
         async def asked(upload: str, *args: Any, **more: Any) -> Any:
             about = " ".join(str(each) for each in args if isinstance(each, int))
             return await self._wire.ask(
-                f"upload {name} {upload[:4]} {about}",
+                f"upload {name} {upload[-4:]} {about}",
                 lambda store: getattr(store.uploads, name)(upload, *args, **more),
             )
 
