@@ -76,6 +76,15 @@ KEPT: Mapping[str, Story] = {
             Step(21, "put", (0, "b", 5, "plain"), 0.0),
         ),
     ),
+    "a token was given for what a beginning that failed had left on three nodes": Story(
+        423,
+        Plan(compressing=(True, False), quorum=6, cached=False, keep=2, sweeping=True),
+        (
+            Step(5, "kill", (1, "power", 0, 12.0), 0.0),
+            Step(6, "kill", (3, "power", 2, 12.0), 0.0),
+            Step(7, "upload", (1, "a", 1), 15.0),
+        ),
+    ),
 }
 
 OPEN = {
