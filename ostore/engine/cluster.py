@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -18,7 +19,7 @@ from ostore.model.messages import Answer, BadMessage, Hello, Locate, Message, Si
 from ostore.model.nodes import Heartbeat, Member, Members
 from ostore.model.placement import Candidate, candidates
 from ostore.streaming.clock import Clock, TimedOut
-from ostore.streaming.tasks import Tasks, gather, start
+from ostore.streaming.tasks import Tasks, gather, start, succeeded
 
 API_TOPIC = "apiServers"
 DATA_TOPIC = "dataServers"
@@ -160,15 +161,19 @@ class Cluster:
         if not live or len(self._asks) >= MAX_ASKS:
             return census
         self.locates += 1
+        asking: Sequence[Deferred[Holding]] = ()
+        near = self._bus.up and all(self._near(node) for node in census.asked)
+        if near:
+            asking = self._ask_each(hash, census)
+        if near and not asking:
+            self._learn(hash, census)
+            return census
         number = self._entropy(16).hex()
         ask = self._asks[number] = _Ask(hash, census, reading, thorough, Deferred())
         ask.timers.append(self._clock.call_later(self._timeout, self._too_late, ask))
-        asking: Sequence[Deferred[Holding]] = ()
         try:
-            if self._bus.up and all(self._near(node) for node in census.asked):
-                asking = [start(self._held_by(node, hash)) for node in census.asked]
-                for node, each in zip(census.asked, asking, strict=True):
-                    _ = each.addCallback(self._told, ask, node)
+            if near:
+                self._await_each(ask, asking)
             else:
                 await self._publish(number, hash)
             await ask.ended
@@ -186,6 +191,22 @@ class Cluster:
                 self.suspect(node)
         self._learn(hash, census)
         return census
+
+    def _ask_each(self, hash: str, census: Census) -> list[Deferred[Holding]]:
+        """Ask all nodes themselves; what is awaited, of those silent now in order."""
+        asking: list[Deferred[Holding]] = []
+        for node in sorted(census.asked):
+            each = start(self._held_by(node, hash))
+            if succeeded(each):
+                census.answer(node, cast("Holding", each.result))
+            else:
+                asking.append(each)
+        return asking
+
+    def _await_each(self, ask: _Ask, asking: Sequence[Deferred[Holding]]) -> None:
+        self._judge(ask)
+        for node, each in zip(sorted(ask.census.silent), asking, strict=True):
+            _ = each.addCallback(self._told, ask, node)
 
     async def _publish(self, number: str, hash: str) -> None:
         """Ask all nodes at once. Raises BusUnavailable."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 
 import attrs
 
 from ostore.erasure.checksums import crc32c
-from ostore.erasure.framing import FRAME_HEADER, Frame
+from ostore.erasure.framing import FRAME_HEADER, Frame, FrameHeader
 from ostore.erasure.geometry import STRIPE, Buffer, Geometry
 from ostore.erasure.table import Table, TableBuilder
 from ostore.model.errors import ShardRefused, ShardRotten
@@ -105,8 +106,9 @@ class ShardIndex:
         """
         raw, stored, coding, stripe_crc, block_crc, length, _ = self._row(number)
         view = memoryview(data)
-        header = Frame.parse_header(view[: FRAME_HEADER.size])
-        if header != (number, raw, stored, coding, stripe_crc, block_crc, length):
+        header = FrameHeader(number, raw, stored, coding, stripe_crc, block_crc, length)
+        if view[: FRAME_HEADER.size] != header.pack():
+            Frame.parse_header(view[: FRAME_HEADER.size])
             raise ShardRotten(f"frame {number} differs from the index")
         frame = header.frame(view[FRAME_HEADER.size :])
         frame.check()
@@ -209,8 +211,24 @@ def parse_index(footer: Footer, index: Buffer) -> ShardIndex:
     return ShardIndex(table, bytes(index))
 
 
+@lru_cache(maxsize=256)
+def _table_of_one(
+    k: int, m: int, raw: int, stored: int, coding: int, crc: int
+) -> Table:
+    """The table of a content of one stripe; all its shards ask for the same."""
+    builder = TableBuilder(k, m)
+    builder.append(raw, stored, coding, crc)
+    return builder.table()
+
+
 def table_of(k: int, m: int, index: Buffer) -> Table:
     """The stripe table in an index. Raises ValueError when blocks are out of place."""
+    if len(index) == INDEX_ROW.size:
+        raw, stored, coding, crc, _, length, offset = INDEX_ROW.unpack(index)
+        table = _table_of_one(k, m, raw, stored, coding, crc)
+        if length != table.geometry.block(stored) or offset != len(PROLOGUE):
+            raise ValueError("block 0 is not where and what it must be")
+        return table
     builder = TableBuilder(k, m)
     block = Geometry(k, m).block
     at = len(PROLOGUE)

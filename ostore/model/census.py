@@ -105,6 +105,8 @@ class Census:
 
     def standings(self) -> list[Standing]:
         """One entry a layout: most indices first, then by layout id."""
+        if not any(holding.shards for holding in self.answers.values()):
+            return []
         layouts: dict[str, Layout] = {}
         places: dict[str, dict[int, list[str]]] = {}
         oldest: dict[str, float] = {}

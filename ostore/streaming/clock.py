@@ -46,6 +46,8 @@ class Clock:
         """What `work` gives, or TimedOut after `seconds`; then it is cancelled."""
         late = False
         running = start(work)
+        if running.called and not running.paused:
+            return await running
 
         def give_up() -> None:
             nonlocal late

@@ -13,6 +13,7 @@ from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ClientGone, Unavailable
 from ostore.streaming.channel import StreamingChannel, Successor
 from ostore.streaming.request import StreamingRequest
+from ostore.streaming.wire import AT_ONCE
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -99,13 +100,13 @@ class Reply:
         bytes than Content-Length says.
         """
         channel = self._channel()
+        length = 0 if self._mute else sum(map(len, pieces))
+        head = b""
         if not self.started:
             head = self._head(channel)
-            self._flow = Outflow()
-            channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
-        else:
-            head = b""
-        length = 0 if self._mute else sum(map(len, pieces))
+            if self._mute or length != self._promised or length > AT_ONCE:
+                self._flow = Outflow()
+                channel.registerProducer(self._flow, True)  # type: ignore[no-untyped-call]  # Twisted's
         if not length:
             if head:
                 channel.send(head)

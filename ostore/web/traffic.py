@@ -57,6 +57,7 @@ class Traffic:
             "Bytes of answer bodies.",
             registry=registry,
         )
+        self._counters: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._in_flight = Gauge(
             "ostore_http_requests_in_flight",
             "Requests that are being answered.",
@@ -82,8 +83,14 @@ class Traffic:
         label = method if method in METHODS else "other"
         outcome = "none" if status is None else f"{status // 100}xx"
         self._in_flight.dec()
-        self._requests.labels(label, route, outcome).inc()
-        self._seconds.labels(label, route).observe(seconds)
+        counters = self._counters.get((label, route, outcome))
+        if counters is None:
+            counters = self._counters[label, route, outcome] = (
+                self._requests.labels(label, route, outcome),
+                self._seconds.labels(label, route),
+            )
+        counters[0].inc()
+        counters[1].observe(seconds)
         self._received.inc(received)
         self._sent.inc(sent)
 

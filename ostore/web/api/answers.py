@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from ostore.model.digest import digest_header, repr_digest_header
@@ -13,6 +14,11 @@ from ostore.streaming.reply import Reply
 from ostore.web.api.kept import given_back
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def encode(value: Any) -> bytes:
@@ -48,7 +54,7 @@ def describing(version: Version) -> dict[str, str]:
         **given_back(version.headers),
         **written(version),
         "Repr-Digest": repr_digest_header(version.hash),
-        "Last-Modified": formatdate(version.created // 1000, usegmt=True),
+        "Last-Modified": _date(version.created // 1000),
         "Accept-Ranges": "bytes",
     }
 

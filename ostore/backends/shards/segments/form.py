@@ -7,7 +7,7 @@ together when it is read raises Flawed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -63,6 +63,8 @@ class Kind(IntEnum):
     DELETE = 6
 
 
+_KINDS = frozenset(Kind)
+_STATES: Mapping[int, str] = {Kind.BAD: "bad", Kind.GARBAGE: "garbage"}
 STANDING = frozenset({Kind.PUT, Kind.RENEW, Kind.RESTORE, Kind.BAD})
 """A shard whose last record is one of these bears its name."""
 
@@ -106,7 +108,7 @@ class Row(NamedTuple):
     def facts(self, now: float) -> ShardFacts:
         """What a node says of it at the time `now` on the wall."""
         layout = Layout(self.data, self.parity, self.size, self.layout.hex())
-        state = {Kind.BAD: "bad", Kind.GARBAGE: "garbage"}.get(Kind(self.kind), "whole")
+        state = _STATES.get(self.kind, "whole")
         age = max(0.0, now - self.time)
         return ShardFacts(self.hash.hex(), self.number, layout, self.span, age, state)
 
@@ -253,7 +255,7 @@ def parse_record(data: Buffer, mark: bytes, offset: int) -> tuple[Row, int]:
     ) = RECORD.unpack(data)
     if found != mark or tag != _RECORD_TAG:
         raise Flawed("no record begins here")
-    if crc32c(memoryview(data)[: -_CRC.size]) != crc or kind not in iter(Kind):
+    if crc32c(memoryview(data)[: -_CRC.size]) != crc or kind not in _KINDS:
         raise Flawed("a record differs from its checksum")
     row = Row(
         hash,

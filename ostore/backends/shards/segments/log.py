@@ -26,6 +26,7 @@ from ostore.backends.shards.segments.loader import Loaded, Segment, load
 from ostore.backends.shards.segments.rows import Rows
 from ostore.backends.shards.segments.writer import LIMIT, Active, Entry, Group, Writer
 from ostore.backends.shards.shardfiles import read
+from ostore.erasure.geometry import Buffer
 from ostore.model.errors import NodeUnreachable, ShardError, ShardMissing, ShardRefused
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
@@ -216,7 +217,7 @@ class SegmentLog:
 
     # Reading
 
-    async def fetch(self, row: Row, length: int) -> bytes:
+    async def fetch(self, row: Row, length: int) -> Buffer:
         """The first bytes of a shard's record, wherever it lies by now.
 
         Raises ShardMissing, ShardRotten, NodeUnreachable.
@@ -245,14 +246,14 @@ class SegmentLog:
             raise NodeUnreachable("the storage root was exchanged meanwhile")
         return handles.add(number, fd)
 
-    async def _read(self, fd: int, length: int, offset: int) -> bytes:
+    async def _read(self, fd: int, length: int, offset: int) -> Buffer:
         files = self._disk.files
         with on_disk():
             if not files.fstat(fd).links:
                 raise ShardMissing("the shard's segment is gone")
         found = files.pread_cached(fd, length, offset)
         if found is not None:
-            return bytes(found)
+            return found
         return await self._workers.run(self._read_file, fd, length, offset)
 
     def _open_file(self, number: int) -> int:

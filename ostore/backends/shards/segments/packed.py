@@ -241,10 +241,16 @@ class PackedShards:
         return [row for row in rows if row.kind in STANDING]
 
     def _named(self, key: ShardKey) -> list[Row]:
-        return [row for row in self._standing(key.hash) if row.key == key]
+        layout = bytes.fromhex(key.layout)
+        return [
+            row
+            for row in self._standing(key.hash)
+            if row.number == key.index and row.layout == layout
+        ]
 
     def _bad(self, row: Row) -> bool:
-        return row.kind == Kind.BAD or row.key in self.ledger.bad
+        bad = self.ledger.bad
+        return row.kind == Kind.BAD or (bool(bad) and row.key in bad)
 
     def _doubt(self, row: Row, *, rotten: bool) -> None:
         if rotten:
