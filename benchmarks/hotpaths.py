@@ -200,31 +200,29 @@ def reported(work: str, one: Contestant) -> dict[str, float]:
     }
 
 
-def condensed(raw: Path, rows: int = 110) -> str:
+def condensed(raw: Path, rows: int = 40) -> str:
     """A profile as text: the lines most samples were in, and those on the way to them."""
     leaf: Counter[str] = Counter()
     anywhere: Counter[str] = Counter()
-    threads: Counter[str] = Counter()
     total = 0
     for line in raw.read_text("utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
-        if frames[-1].startswith(WAITING):
+        frames = [each for each in stack.split(";") if not each.startswith("thread ")]
+        if not frames or frames[-1].startswith(WAITING):
             continue
         total += int(count)
-        if frames and frames[0].startswith("thread"):
-            threads[frames[0]] += int(count)
-            frames = frames[1:]
         leaf[frames[-1]] += int(count)
         for frame in {frame.rpartition(":")[0] for frame in frames}:
             anywhere[frame] += int(count)
     lines = [f"{total} samples"]
     for title, found in (("itself", leaf), ("with what it calls", anywhere)):
         lines.append(f"\n{title}")
-        lines += [
+        shown = [
             f"{100 * count / total:6.1f} %  {frame}"
-            for frame, count in found.most_common(rows)
+            for frame, count in found.most_common()
+            if not (found is anywhere and count > 0.97 * total)
         ]
+        lines += shown[:rows]
     return "\n".join(lines) + "\n"
 
 
@@ -282,6 +280,8 @@ def _run(
     options: Any,
 ) -> dict[str, dict[str, dict[str, float]]]:
     figures: dict[str, dict[str, dict[str, float]]] = {}
+    beside = Path(sys.executable).parent
+    pyspy = shutil.which("py-spy") or shutil.which("py-spy", path=str(beside))
     for one in contestants:
         pool.apply(load, (one.server.port, "PUT", "/objects/warm", MIB, 2, 4, 1))
     for work in needed:
@@ -299,7 +299,7 @@ def _run(
         if options.profiles is not None:
             options.profiles.mkdir(parents=True, exist_ok=True)
             first = contestants[0]
-            first.do(pool, work, shutil.which("py-spy") or "py-spy", options.seconds)
+            first.do(pool, work, pyspy, options.seconds)
             text = condensed(first.folder / "profile")
             (options.profiles / f"{work}.txt").write_text(text)
     for one in contestants:

@@ -59,7 +59,9 @@ class Cluster:
     known beforehand (standalone): once all of them were heard, the view is settled;
     otherwise it is once the bus was up for one heartbeat period. Nodes that do not
     `belong` are heard, but neither asked nor given anything. While all that are live
-    are `near`, a question to each costs less than one to all on the bus.
+    are `near`, a question to each costs less than one to all on the bus; nodes that are
+    `inside` this process are near while none is suspected, and say themselves what is
+    wrong with them.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Cluster:
         expected: frozenset[str] = frozenset(),
         belongs: Callable[[Heartbeat], bool] = lambda _: True,
         near: Callable[[str], bool] = lambda _: False,
+        inside: bool = False,
     ) -> None:
         self.members = Members(node_timeout)
         self.places = Places()
@@ -91,6 +94,7 @@ class Cluster:
         self._expected = expected
         self._belongs = belongs
         self._near = near
+        self._inside = inside
         self._asks: dict[str, _Ask] = {}
         self._log = Logger()
         self._tasks = Tasks(self._log)
@@ -162,7 +166,7 @@ class Cluster:
             return census
         self.locates += 1
         asking: Sequence[Deferred[Holding]] = ()
-        near = self._bus.up and all(self._near(node) for node in census.asked)
+        near = self._bus.up and self._all_near(census)
         if near:
             asking = self._ask_each(hash, census)
         if near and not asking:
@@ -191,6 +195,11 @@ class Cluster:
                 self.suspect(node)
         self._learn(hash, census)
         return census
+
+    def _all_near(self, census: Census) -> bool:
+        if self._inside:
+            return not census.suspects
+        return all(self._near(node) for node in census.asked)
 
     def _ask_each(self, hash: str, census: Census) -> list[Deferred[Holding]]:
         """Ask all nodes themselves; what is awaited, of those silent now in order."""
@@ -224,7 +233,7 @@ class Cluster:
         try:
             return await self._nodes.store(node).find(hash)
         except ShardError as error:
-            if isinstance(error, NodeUnreachable):
+            if isinstance(error, NodeUnreachable) and not self._inside:
                 self.suspect(node)
             return Holding("unsure")
 

@@ -80,6 +80,7 @@ def assemble(
     expected: frozenset[str] = frozenset(),
     belongs: Callable[[Heartbeat], bool] = lambda _: True,
     near: Callable[[str], bool] = lambda _: False,
+    inside: bool = False,
     brakes: Callable[[], list[str]] = list,
     faults: Callable[[], list[str]] = list,
     tokens: Tokens | None = None,
@@ -101,6 +102,7 @@ def assemble(
         expected=expected,
         belongs=belongs,
         near=near,
+        inside=inside,
     )
     codecs = codecs_named(settings.codec)
     repairs = Repairs()

@@ -85,7 +85,7 @@ class Standalone(Process):
             workers,
             tell=tell,
             drain=drain,
-            near=lambda _: True,
+            inside=True,
             expected=frozenset(member.node.node_id for member in serving),
             brakes=lambda: list(self._brakes),
             faults=lambda: list(self._faults),

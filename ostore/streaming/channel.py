@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RECEIVE = 256 * 1024
 """Bytes of one recv, and the high-water mark of the transport's write buffer."""
 
+HEAD = 16 * 1024
+"""Bytes of one recv while a head is expected; what stands behind it is moved about."""
+
 LONGEST_LENGTH = 18
 """Digits of a Content-Length; more would be beyond all storage."""
 
@@ -242,6 +245,11 @@ class StreamingChannel(HTTPChannel):
             self._successor.lost()
 
     # -- for its wire
+
+    @property
+    def appetite(self) -> int:
+        """Bytes of one receive: behind a head little of the body, that goes elsewhere."""
+        return HEAD if self.line_mode else RECEIVE
 
     def room(self) -> memoryview | None:
         """Where the next bytes of a large body go; None: the ordinary way."""

@@ -37,6 +37,9 @@ WORTH = 256 * 1024
 class Scattered(Protocol):
     """What a protocol has that takes bytes where it wants them."""
 
+    appetite: int
+    """Bytes of one receive the ordinary way."""
+
     def room(self) -> memoryview | None:
         """Where the next bytes go; None when they come the ordinary way."""
 
@@ -139,18 +142,25 @@ class Wire(tcp.Server):
 
     def doRead(self) -> Any:  # noqa: N802 - Twisted's name
         """Bytes came: called by the reactor."""
-        room = None if self._scattered is None else self._scattered.room()
-        if room is None or self._scattered is None:
+        scattered = self._scattered
+        if scattered is None:
             return super().doRead()
+        room, data, count = scattered.room(), b"", 0
         try:
-            count = self.socket.recv_into(room)
+            if room is None:
+                data = self.socket.recv(scattered.appetite)
+            else:
+                count = self.socket.recv_into(room)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
             return main.CONNECTION_LOST
-        if not count:
+        if data:
+            self.protocol.dataReceived(data)
+        elif count:
+            scattered.filled(count)
+        else:
             return main.CONNECTION_DONE
-        self._scattered.filled(count)
         return None
 
 

@@ -94,7 +94,7 @@ class Life:
         hash, layout, wall = one.key.hash, one.layout, self.wall()
         parts = whole_file(one.key, layout, one.frames)
         if what == "put":
-            put = self.shards.put(one.key, layout, b"".join(parts), None, 0.0)
+            put = self.shards.put(one.key, layout, parts, None, 0.0)
             return put, State(STANDING, wall)
         if what == "renew" and now.where == STANDING:
             return self.shards.renew(hash, layout.id), State(STANDING, wall)

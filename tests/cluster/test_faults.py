@@ -10,6 +10,7 @@ from typing import ClassVar
 from ostore.engine import intake
 from ostore.service import falling, process, serving, standalone
 from ostore.streaming import pools
+from ostore.streaming.buffers import Buffers
 from tests.support.faults import FaultyFiles
 from tests.support.http import Answer
 from tests.support.standalone import NODES, StandaloneCase, some_bytes
@@ -38,8 +39,8 @@ class FaultCase(StandaloneCase):
 
         numbers = cycle(NODES)
 
-        def made() -> FaultyFiles:
-            files = self.files[next(numbers)] = FaultyFiles()
+        def made(blocks: Buffers) -> FaultyFiles:
+            files = self.files[next(numbers)] = FaultyFiles(blocks)
             files.full = self.full
             return files
 

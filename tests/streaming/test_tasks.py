@@ -4,15 +4,106 @@ from __future__ import annotations
 
 import threading
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ostore.streaming import pools
 from ostore.streaming.clock import TimedOut
 from ostore.streaming.pools import InlineWorkers, ThreadWorkers
-from ostore.streaming.tasks import Tasks, gather, start
+from ostore.streaming.tasks import Tasks, gather, start, succeeded
 from tests.streaming.wire import REAL, fake_clock, reactor
+
+
+class StartTests(SynchronousTestCase):
+    """Coroutines as Deferreds."""
+
+    def test_at_once(self) -> None:
+        """What need not wait has its result, or its error, when start() returns."""
+
+        async def works() -> int:
+            return 3
+
+        async def fails() -> None:
+            raise OSError("x")
+
+        self.assertEqual(self.successResultOf(start(works())), 3)
+        self.failureResultOf(start(fails()), OSError)
+
+    def test_later(self) -> None:
+        """Results and errors that are awaited reach the coroutine, and what it gives us."""
+        waits: list[Deferred[int]] = [Deferred(), Deferred(), Deferred()]
+
+        async def work() -> list[int]:
+            found = [await waits[0]]
+            try:
+                await waits[1]
+            except OSError:
+                found.append(-1)
+            return [*found, await waits[2]]
+
+        running = start(work())
+        waits[0].callback(1)
+        waits[1].errback(OSError("x"))
+        self.assertNoResult(running)
+        waits[2].callback(2)
+        self.assertEqual(self.successResultOf(running), [1, -1, 2])
+
+    def test_error_later(self) -> None:
+        """An error behind a wait is the Deferred's."""
+        wait: Deferred[None] = Deferred()
+
+        async def work() -> None:
+            await wait
+            raise OSError("x")
+
+        running = start(work())
+        wait.callback(None)
+        self.failureResultOf(running, OSError)
+
+    def test_cancelled(self) -> None:
+        """Cancelling cancels what is waited for; the coroutine may clean up and wait."""
+        last: Deferred[None] = Deferred()
+        cancelled: list[Deferred[None]] = []
+
+        async def work() -> str:
+            try:
+                await Deferred(cancelled.append)
+            except CancelledError:
+                await last
+                return "clean"
+            return "never"
+
+        running = start(work())
+        running.cancel()
+        self.assertEqual(len(cancelled), 1)
+        self.assertNoResult(running)
+        last.callback(None)
+        self.assertEqual(self.successResultOf(running), "clean")
+
+    def test_cancelled_for_good(self) -> None:
+        """One that does not mind being cancelled ends with that."""
+
+        async def work() -> None:
+            await Deferred[None]()
+
+        running = start(work())
+        running.cancel()
+        self.failureResultOf(running, CancelledError)
+
+    def test_succeeded(self) -> None:
+        """Neither an error nor what is still awaited is a success."""
+        wait: Deferred[None] = Deferred()
+        failed: Deferred[None] = Deferred()
+        failed.errback(OSError("x"))
+        chained: Deferred[None] = succeed(None)
+        _ = chained.addCallback(lambda _: wait)
+        self.assertTrue(succeeded(succeed(None)))
+        for each in (wait, failed, chained):
+            self.assertFalse(succeeded(each))
+        wait.callback(None)
+        self.assertTrue(succeeded(chained))
+        self.failureResultOf(failed, OSError)
 
 
 class GatherTests(SynchronousTestCase):

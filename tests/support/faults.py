@@ -12,6 +12,7 @@ from threading import Event
 from ostore.backends.shards.files import FileFacts, Files
 from ostore.erasure.geometry import Buffer
 from ostore.model.nodes import Space
+from ostore.streaming.buffers import Buffers
 
 PATIENCE = 20.0
 """Seconds after which a hanging operation goes on, so that no thread stays for ever."""
@@ -25,8 +26,8 @@ class FaultyFiles(Files):
     up, and `held` how many are. On a `full` disk no file grows.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, blocks: Buffers | None = None) -> None:
+        super().__init__(blocks)
         self.errors: dict[str, int] = {}
         self.failed = 0
         self.held = 0

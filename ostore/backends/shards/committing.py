@@ -45,7 +45,7 @@ class Commits:
         self,
         key: ShardKey,
         layout: Layout,
-        payload: bytes,
+        parts: Sequence[Buffer],
         deadline: float | None,
         age: float,
     ) -> None:
@@ -53,7 +53,7 @@ class Commits:
 
         async def work() -> None:
             if not await self._renewed_file(key):
-                await self._packed.put(key, layout, payload, deadline, age)
+                await self._packed.put(key, layout, parts, deadline, age)
             self._filed.ledger.young(key)
 
         await self._serial.run(key.hash, work)

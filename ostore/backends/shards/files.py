@@ -47,7 +47,7 @@ SPARE = 16
 BLOCK = (256 << 10) + PAGE
 """Bytes of memory for a block: with its header, that of a stripe in four."""
 
-BLOCKS = 64
+BLOCKS = 32
 """Such memories that are kept while nothing is read."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

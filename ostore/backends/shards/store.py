@@ -200,7 +200,7 @@ class ShardStore:
 
         async def put() -> None:
             if 0 < self._pack_limit >= layout.size and self._packed.known:
-                await self._commits.pack(key, layout, b"".join(parts), deadline, age)
+                await self._commits.pack(key, layout, parts, deadline, age)
             else:
                 await self._commits.file(key, parts, deadline, age)
 

@@ -140,7 +140,7 @@ class PackedShards:
         self,
         key: ShardKey,
         layout: Layout,
-        payload: bytes,
+        parts: Sequence[Buffer],
         deadline: float | None,
         age: float,
     ) -> None:
@@ -165,7 +165,7 @@ class PackedShards:
             Kind.PUT,
         )
         entries = [_change(old, Kind.GARBAGE, now) for old in standing]
-        await self._log.append([*entries, Entry(row, payload)], deadline)
+        await self._log.append([*entries, Entry(row, parts)], deadline)
 
     async def refresh(self, key: ShardKey, deadline: float | None = None) -> bool:
         """Give it a new age if it stands, and every byte is right."""

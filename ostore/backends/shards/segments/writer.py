@@ -38,16 +38,27 @@ EXTENT = 4 << 20
 FIRST_EXTENT = 64 << 10
 """Zeros ahead of the first batch; later as many as were written, up to EXTENT."""
 
+GATHERED = 64 << 10
+"""Bytes of a batch from which the kernel gathers it from where it lies."""
+
+PARTS = 512
+"""Most parts that it is given; it takes 1024."""
+
 
 @attrs.frozen
 class Entry:
-    """A record to be written: a row without its place, and a shard file's bytes.
+    """A record to be written: a row without its place, and a shard file's parts.
 
     With a birth of 0 it is a new shard.
     """
 
     row: Row
-    payload: bytes = b""
+    parts: Sequence[Buffer] = ()
+
+    @property
+    def length(self) -> int:
+        """Bytes of all parts."""
+        return sum(map(len, self.parts))
 
 
 @attrs.frozen
@@ -63,7 +74,7 @@ class Group:
     @property
     def length(self) -> int:
         """Bytes of the records."""
-        return sum(RECORD.size + len(each.payload) for each in self.entries)
+        return sum(RECORD.size + each.length for each in self.entries)
 
 
 @attrs.define
@@ -168,12 +179,14 @@ class Writer:
             self.seal(active)
 
     def _write(self, entries: Sequence[Entry]) -> list[Row]:
-        length = sum(RECORD.size + len(each.payload) for each in entries)
+        length = sum(RECORD.size + each.length for each in entries)
         active = self._room(length + BATCH.size, len(entries))
         rows, parts = self._pack(active, entries, length)
         self._extend(active, active.end + BATCH.size + length)
         disk = self._folder.disk
-        disk.files.pwrite(active.fd, [b"".join(parts)], active.end)
+        if length < GATHERED or len(parts) > PARTS:
+            parts = [b"".join(parts)]
+        disk.files.pwrite(active.fd, parts, active.end)
         disk.sync_data(active.fd)
         self._check()
         if not disk.files.fstat(active.fd).links:
@@ -200,11 +213,13 @@ class Writer:
                 birth=row.birth or self.sequence,
                 segment=header.segment,
                 offset=at,
-                length=len(each.payload),
+                length=each.length,
             )
             self.sequence += 1
-            crc = crc32c(each.payload)
-            parts += (pack_record(row, header.mark, crc), each.payload)
+            crc = 0
+            for part in each.parts:
+                crc = crc32c(part, crc)
+            parts += (pack_record(row, header.mark, crc), *each.parts)
             at += row.span
             rows.append(row)
         return rows, parts
