@@ -84,6 +84,8 @@ class Clients:
         """Name and number of the versions that clients asked to remove."""
         self._asking: Counter[tuple[str, int]] = Counter()
         self._others: list[tuple[str, int, float]] = []
+        self._uploads: dict[str, list[tuple[Add, float]]] = {}
+        """By name, since when."""
         self._excuses = excuses
         self._ops = 0
 
@@ -93,6 +95,10 @@ class Clients:
             self._asking[name, number] -= 1
             return
         self._others.append((name, number, self.world.tick()))
+        if not self.audit.knows(name, number):  # taken back: an upload tries again
+            for call, invoked in self._uploads.get(name, ()):
+                tried = Operation(call, UNKNOWN, invoked)
+                self.recorder.histories.setdefault(name, []).append(tried)
         keep = self.cluster.plan.keep
         unknown = sum(
             operation.answer == UNKNOWN
@@ -271,6 +277,7 @@ class Clients:
         uploader = Uploader(self.cluster, engine, request, CONTENTS[content])
         call = Add(f"{2000 + step.number:032x}", HASHES[content])
         invoked = self.world.tick()
+        self._uploads.setdefault(name, []).append((call, invoked))
 
         async def asked() -> Answer:
             try:

@@ -85,6 +85,18 @@ KEPT: Mapping[str, Story] = {
             Step(7, "upload", (1, "a", 1), 15.0),
         ),
     ),
+    "an upload was finished twice, its first version taken back in between": Story(
+        1169,
+        Plan(compressing=(True, False), sweeping=True),
+        (
+            Step(1, "metadata", ("stuck", 30.0), 0.0),
+            Step(2, "upload", (0, "b", 9), 0.0),
+            Step(6, "job", (1, "retention"), 3.0),
+            Step(7, "failing", (5, "reads", 60.0), 0.0),
+            Step(12, "kill", (2, "kill", 0, 60.0), 0.0),
+            Step(15, "wait", (70.0,), 0.0),
+        ),
+    ),
 }
 
 OPEN = {
