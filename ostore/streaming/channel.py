@@ -174,7 +174,7 @@ class StreamingChannel(HTTPChannel):
         if self.paused:
             self.paused = False
             self.dataReceived(b"")
-            self._part()
+            self._close_when_served()
 
     def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's hook
         """The client sends no more; what it asked for in full it still gets."""
@@ -188,7 +188,7 @@ class StreamingChannel(HTTPChannel):
     def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's hook
         """Our own half-close, while lingering."""
 
-    def _part(self) -> None:
+    def _close_when_served(self) -> None:
         """Close when a client that sends no more has all its answers."""
         if self._heard_all and not self.paused and not self._answering():
             self.close()
@@ -209,7 +209,7 @@ class StreamingChannel(HTTPChannel):
             self.paused = True
             self._networkProducer.pauseProducing()
         super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted's
-        self._part()
+        self._close_when_served()
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's hook
         request = self.requests[-1] if self.requests else None
