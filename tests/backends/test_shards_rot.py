@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from random import Random
 
+from twisted.internet import task
 from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.backends.shards.files import Files
 from ostore.backends.shards.node import ShardNode
 from ostore.erasure.framing import FRAME_HEADER
 from ostore.erasure.shardfile import FOOTER_SIZE, INDEX_ROW, PROLOGUE
 from ostore.model.errors import ShardMissing, ShardRotten
+from ostore.streaming.clock import Clock
+from ostore.streaming.pools import InlineWorkers
 from tests.backends.test_shards_crash import NOW, ROOT, done, node_on, sunk
 from tests.contracts.shards import Sample, blocks, put, sample
 from tests.support.disk import SimulatedDisk
@@ -185,3 +191,34 @@ class Rot(SynchronousTestCase):
             self.assertEqual((node.store.lost, node.shard_count), (1, 0))
             done(put(node.store, one))
             self.assertFalse(self.assertNeverWrong(node, one))
+
+
+class LinkTests(SynchronousTestCase):
+    """A symbolic link where a shard's file was."""
+
+    def test_replaced(self) -> None:
+        """It is never followed, and the shard that comes anew takes its place."""
+        time = task.Clock()
+        clock = Clock(time, time.seconds, lambda: NOW)
+        root = Path(self.mktemp())
+        node = ShardNode(str(root), Files(), InlineWorkers(), clock, os.urandom)
+        one = sample(1, 3000, stripe=1000)
+
+        async def story() -> None:
+            await node.start()
+            await node.adopt("c" * 32, 1)
+            await put(node.store, one)
+            (path,) = (each for each in root.glob("objects/*/*") if each.is_file())
+            aside = root / "aside"
+            path.rename(aside)
+            path.symlink_to(aside.resolve())
+            found = await node.store.find(one.key.hash)
+            self.assertEqual(found.state, "none")
+            await put(node.store, one)
+            self.assertFalse(path.is_symlink())
+            sent = [bytes(frame.block) for frame in one.frames]
+            self.assertEqual(await blocks(node.store, one.key), sent)
+            self.assertEqual((await node.store.find(one.key.hash)).state, "have")
+            await node.stop()
+
+        done(story())

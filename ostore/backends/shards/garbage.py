@@ -6,6 +6,7 @@ power cut loses, one of them stays.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -25,7 +26,8 @@ class Garbage:
     def take(self, key: ShardKey, now: float) -> int:
         """Move the shard here, its age beginning anew; gives its copy number.
 
-        Raises ShardMissing, ShardRefused when there are too many copies.
+        A symbolic link that somebody put in its place is removed instead. Raises
+        ShardMissing, ShardRefused when there are too many copies.
         """
         files, paths = self._disk.files, self._disk.paths
         source = paths.shard(key)
@@ -33,6 +35,11 @@ class Garbage:
             fd = files.open(source, os.O_RDONLY)
         except FileNotFoundError:
             raise ShardMissing("there is no such shard here") from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            self._disk.unname(source)
+            raise ShardMissing("a link stood in the shard's place") from None
         try:
             files.touch(fd, now)
             self._disk.sync(fd)
