@@ -112,7 +112,7 @@ class ApiService(Member):
         self.repeat(min(LOOK, settings.heartbeat), look, "looking at the nodes").now()
         pace = make_pace(self)
         if settings.repair:
-            await start_repairs(self, engine, pace)
+            await start_repairs(self, engine, metadata, pace)
         start_maintenance(self, engine, metadata, pace)
         self.api = make_api(
             self, engine, workers, pace.foreground, self.page, nodes.figures

@@ -60,11 +60,21 @@ def make_pace(process: Process) -> Pace:
     return Pace(process.clock, Foreground(process.clock), *RATES)
 
 
-async def start_repairs(process: Process, engine: Engine, pace: Pace) -> None:
+async def start_repairs(
+    process: Process, engine: Engine, metadata: IMetadataStore, pace: Pace
+) -> None:
     """Mend what is found, and what the metadata calls degraded."""
     await engine.mending.start(pace.take)
     process.undo(engine.mending.stop)
-    process.repeat(MARKS, engine.mending.read_marks, "reading degraded marks").now()
+
+    async def read_marks() -> None:
+        for _ in range(int(MARKS)):
+            if await metadata.health() is None:
+                return await engine.mending.read_marks()
+            await process.clock.sleep(1.0)
+        return None  # whoever shows the service's health says why
+
+    process.repeat(MARKS, read_marks, "reading degraded marks").now()
 
 
 def coding_workers(process: Process) -> Workers:

@@ -106,7 +106,7 @@ class Standalone(Process):
         self.undo(engine.putting.stop)
         pace = make_pace(self)
         if self.settings.repair:
-            await start_repairs(self, engine, pace)
+            await start_repairs(self, engine, metadata, pace)
         start_maintenance(self, engine, metadata, pace)
         site = serve_api(self, make_api(self, engine, workers, pace.foreground))
         self.port = site.port
