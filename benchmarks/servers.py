@@ -15,16 +15,60 @@ _READY = re.compile(r"\S+ ready on http://(?P<host>127\.0\.0\.1):(?P<port>[0-9]+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Server:
+class Processes:
+    """What serves at a port, and what it takes: the sum over its processes."""
+
+    def __init__(self, port: int, pids: tuple[int, ...]) -> None:
+        self.port = port
+        self.pids = pids
+
+    @property
+    def pid(self) -> int:
+        """The one that clients talk to."""
+        return self.pids[0]
+
+    def cpu(self) -> float:
+        """CPU seconds of all their threads so far."""
+        ticks = 0
+        for pid in self.pids:
+            fields = self._proc(pid, "stat").rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / _TICKS
+
+    def memory(self) -> int:
+        """Resident bytes now."""
+        return sum(self._status(pid, "VmRSS") for pid in self.pids)
+
+    def peak(self) -> int:
+        """The most resident bytes since `forget_peak`, or since the start."""
+        return sum(self._status(pid, "VmHWM") for pid in self.pids)
+
+    def forget_peak(self) -> None:
+        """Count the peak from now on, where the system allows it."""
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _status(self, pid: int, key: str) -> int:
+        text = self._proc(pid, "status")
+        match = re.search(rf"^{key}:\s+([0-9]+) kB", text, re.MULTILINE)
+        assert match is not None
+        return int(match[1]) * 1024
+
+    def _proc(self, pid: int, name: str) -> str:
+        return Path(f"/proc/{pid}/{name}").read_text()
+
+
+class Server(Processes):
     """A child that prints `... ready on http://127.0.0.1:PORT`; ends with the block."""
 
     def __init__(
         self, command: list[str], folder: Path, checkout: Path | None = None
     ) -> None:
+        super().__init__(0, ())
         self._command = command
         self._folder = folder
         self._checkout = checkout
-        self.port = self.pid = 0
 
     @classmethod
     def standalone(
@@ -46,7 +90,7 @@ class Server:
         self._child = child = subprocess.Popen(
             self._command, stdout=subprocess.PIPE, text=True, cwd=self._checkout
         )
-        self.pid = child.pid
+        self.pids = (child.pid,)
         assert child.stdout is not None
         for line in child.stdout:
             if match := _READY.match(line):
@@ -71,29 +115,3 @@ class Server:
         """End it at once; it may have ended before."""
         self._child.kill()
         self._child.wait()
-
-    def cpu(self) -> float:
-        """CPU seconds of all its threads so far."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def memory(self) -> int:
-        """Resident bytes now."""
-        return self._status("VmRSS")
-
-    def peak(self) -> int:
-        """The most resident bytes since `forget_peak`, or since the start."""
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Count the peak from now on, where the system allows it."""
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{self._child.pid}/clear_refs").write_text("5")
-
-    def _status(self, key: str) -> int:
-        match = re.search(rf"^{key}:\s+([0-9]+) kB", self._proc("status"), re.MULTILINE)
-        assert match is not None
-        return int(match[1]) * 1024
-
-    def _proc(self, name: str) -> str:
-        return Path(f"/proc/{self._child.pid}/{name}").read_text()
