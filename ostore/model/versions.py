@@ -85,8 +85,9 @@ class Version:
     @property
     def created_text(self) -> str:
         """RFC 3339 in UTC with milliseconds."""
-        moment = datetime.fromtimestamp(self.created // 1000, UTC)
-        return f"{moment:%Y-%m-%dT%H:%M:%S}.{self.created % 1000:03d}Z"
+        seconds, milliseconds = divmod(self.created, 1000)
+        moment = datetime.fromtimestamp(seconds, UTC).isoformat()
+        return f"{moment[:19]}.{milliseconds:03d}Z"
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of a version, as every face shows it."""

@@ -74,6 +74,8 @@ def bits(indices: Iterable[int]) -> int:
 
 def indices(mask: int) -> tuple[int, ...]:
     """The shard indices in a set of bits, ascending."""
+    if not mask:
+        return ()
     return tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
 
 
