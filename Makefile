@@ -12,6 +12,8 @@
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
+#   make bench-paths  what requests of each kind cost, 4 KiB to 256 MiB, in rounds
+#               (make bench-paths ARGS=--cluster: a cluster beside it)
 #   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster
@@ -28,7 +30,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: run test test-live test-simulator simulate cluster lint bench bench-command bench-cluster clean
+.PHONY: run test test-live test-simulator simulate cluster lint bench bench-paths bench-command bench-cluster clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd --pidfile= -n ostore-standalone $(ARGS)
@@ -56,6 +58,9 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-paths: $(VENV)/.installed
+	$(BIN)/python benchmarks/hotpaths.py $(ARGS)
 
 bench-command: $(VENV)/.installed
 	$(BIN)/python benchmarks/command.py $(ARGS)
