@@ -139,11 +139,20 @@ class IMetadataStore(Interface):
         """
 
     async def degraded(after: str, limit: int) -> Sequence[Degraded]:
-        """Contents that were written with shards missing, worst (fewest left) first.
+        """Contents that versions say lack shards, worst (fewest left) first.
 
         Distinct by (hash, layout). `after` is a cursor: the `hash/layout id` of the
         last one seen in this order, or empty. At most `limit`; a page that is shorter
         is the last.
+        """
+
+    async def mark_degraded(
+        marks: Sequence[tuple[str, str, int]], missing: Sequence[int]
+    ) -> None:
+        """Have exactly these (bucket, name, number) say that they lack these shards.
+
+        Added to what each says already; one that is gone, or is a delete marker, stays
+        so. Each name in one step; twice is as good as once.
         """
 
     async def clear_degraded(marks: Sequence[tuple[str, str, int]]) -> None:

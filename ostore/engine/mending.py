@@ -144,9 +144,18 @@ class Mending:
                 return not todo.later
             again = await self._cluster.survey(repair.hash)
             todo = self._plan(repair, again, again.standing(repair.layout.id))
-        if todo.whole and repair.marks:
+        return todo.whole and await self._unmark(repair)
+
+    async def _unmark(self, repair: Repair) -> bool:
+        """Clear the marks; False when they may speak of what was found since.
+
+        That goes by the next census. Who marks a version has queued the repair before.
+        """
+        if repair.marks:
+            if self._repairs.more_of(repair):
+                return False
             await self._metadata.clear_degraded(sorted(repair.marks))
-        return todo.whole
+        return True
 
     async def _find_homes(self, repair: Repair) -> None:
         """A rotten shard is mended where it lies, so that the good one replaces it."""
@@ -169,8 +178,7 @@ class Mending:
         """Fewer than k shards: bring back what lies in garbage, or look elsewhere."""
         other = next((s for s in census.standings() if not s.missing), None)
         if other is not None:
-            await self._metadata.clear_degraded(sorted(repair.marks))
-            return True
+            return await self._unmark(repair)
         for node in sorted(census.asked):
             try:
                 await self._clock.within(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 from ostore.engine.intake import Body, Intake, Writing
@@ -93,18 +93,18 @@ class Put:
             self._request,
             hash,
             size,
-            lambda version: self._mend(hash, version),
+            lambda *left: self._mend(hash, *left),
             self._machine.record,
         )
         return known or await self._new(hash, layout)
 
-    async def _mend(self, hash: str, version: Version) -> None:
+    async def _mend(
+        self, hash: str, version: Version, known: Layout, present: Collection[int]
+    ) -> Version:
         """The shards relied on went away: store the body, or take the version back."""
         house, layout = self._house, self._content.layout()
         try:
             await self._content.store(hash, layout, self._named)
-            if missing := self._facts.missing(layout):
-                house.repairs.found(hash, layout, dict.fromkeys(missing, ""))
         except OstoreError:
             if await house.recording.take_back(version):
                 raise
@@ -112,6 +112,11 @@ class Put:
                 "the shards of this version could not be kept, and the version could "
                 "not be taken back"
             ) from None
+        mark = house.referring.mark
+        version = await mark(version, hash, layout, self._facts.durable)
+        if layout != known:
+            version = await mark(version, hash, known, present)
+        return version
 
     async def _new(self, hash: str, layout: Layout) -> Version:
         """Name what was sent, then write the version."""
@@ -125,9 +130,9 @@ class Put:
             missing = tuple(i for i in range(layout.shards) if i not in present)
         version = await self._record(hash, layout, missing)
         if slow or self._slow(begun):
-            await self._renewed(hash, layout, version)
-        else:
-            house.writing.cluster.places.learn(hash, layout, self._placed)
+            present = await self._renewed(hash, layout, version)
+            return await house.referring.mark(version, hash, layout, present)
+        house.writing.cluster.places.learn(hash, layout, self._placed)
         return version
 
     def _slow(self, begun: float) -> bool:

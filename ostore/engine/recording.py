@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
 
 from ostore.interfaces import IMetadataStore
-from ostore.model.errors import MetadataUnavailable, OutcomeUnknown
+from ostore.model.errors import MetadataUnavailable, OstoreError, OutcomeUnknown
 from ostore.model.versions import NewVersion, Version
 from ostore.streaming.clock import Clock, TimedOut
-from ostore.streaming.tasks import start
+from ostore.streaming.tasks import shielded, start
 
 RESOLVE = 10.0
 """Seconds for which the fate of an ambiguous write is asked for."""
+MARKING = 10.0
+"""Seconds for which a mark is tried to be set."""
+PAUSE = 0.25
+"""Seconds between two tries."""
+
+_log = Logger()
 
 
 class Recording:
@@ -56,11 +63,36 @@ class Recording:
                 found = None
             if found is not None:
                 return found
-            await self._clock.sleep(0.25)
+            await self._clock.sleep(PAUSE)
         raise OutcomeUnknown(
             "the write was sent, and whether it happened could not be learned: "
             "it may yet appear"
         )
+
+    async def mark(self, version: Version, missing: Sequence[int]) -> bool:
+        """Have it say that it lacks these shards too; False when unsure after MARKING.
+
+        A try that is under way goes on when the caller is cancelled.
+        """
+        marks = [(version.bucket, version.name, version.number)]
+        deadline = self._clock.monotonic() + MARKING
+        while True:
+            left = deadline - self._clock.monotonic()
+            work = self._metadata.mark_degraded(marks, missing)
+            try:
+                await self._clock.within(left, shielded(work))
+            except (OstoreError, TimedOut) as error:
+                if left <= PAUSE or isinstance(error, TimedOut):
+                    _log.warn(
+                        "a version of {hash} does not say that it lacks shards: "
+                        "{error}",
+                        hash=version.hash,
+                        error=str(error),
+                    )
+                    return False
+            else:
+                return True
+            await self._clock.sleep(PAUSE)
 
     async def take_back(self, version: Version) -> bool:
         """Remove a version whose shards could not be kept; False when unsure."""

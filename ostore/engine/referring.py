@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NoReturn
 
 import attrs
 
@@ -15,6 +16,9 @@ from ostore.model.conditions import WriteCondition
 from ostore.model.errors import OutcomeUnknown, Unavailable
 from ostore.model.layouts import Layout
 from ostore.model.versions import NO_HEADERS, NewVersion, Version
+
+Mend = Callable[[Version, Layout, Collection[int]], Awaitable[Version]]
+"""`mend(version, layout, present)`: too few of the layout it relies on are left."""
 
 
 @attrs.frozen
@@ -57,7 +61,7 @@ class Referring:
         request: PutRequest,
         hash: str,
         size: int,
-        mend: Callable[[Version], Awaitable[None]] | None = None,
+        mend: Mend | None = None,
         recorded: Callable[[], None] = lambda: None,
     ) -> Version | None:
         """The new version if the content can be relied on, else None.
@@ -99,7 +103,7 @@ class Referring:
         hash: str,
         standing: Standing,
         present: Mapping[int, str],
-        mend: Callable[[Version], Awaitable[None]] | None,
+        mend: Mend | None,
         recorded: Callable[[], None],
     ) -> Version:
         """Write the version, and make sure that its shards are still there."""
@@ -109,10 +113,8 @@ class Referring:
         version = await self.record(request, hash, layout, missing)
         again = await self._renewing.renew(hash, standing)
         if len(again) < self._writing.quorum(layout):
-            await (mend or self._take_back)(version)
-        elif gone := present.keys() - again.keys():
-            self._repairs.found(hash, layout, dict.fromkeys(sorted(gone), ""))
-        return version
+            return await (mend or self._take_back)(version, layout, again)
+        return await self.mark(version, hash, layout, again)
 
     async def record(
         self, request: PutRequest, hash: str, layout: Layout, missing: tuple[int, ...]
@@ -131,17 +133,45 @@ class Referring:
                 condition=request.condition,
             )
         )
-        if missing:
-            mark = (version.bucket, version.name, version.number)
-            self._repairs.found(
-                hash, layout, dict.fromkeys(missing, ""), marks=frozenset([mark])
-            )
+        self._queue(version, hash, layout, missing)
         return version
 
-    async def _take_back(self, version: Version) -> None:
+    async def mark(
+        self, version: Version, hash: str, layout: Layout, present: Collection[int]
+    ) -> Version:
+        """The version, once it says that it lacks all shards but those present.
+
+        They go to be mended first, so that no repair that is under way takes the mark
+        away again. What cannot be marked is acknowledged all the same: the quorum
+        stands, the repair is queued, and the census job finds it without that.
+        """
+        refers = _refers(version, hash, layout)
+        known = {*present, *(version.degraded if refers else ())}
+        lost = tuple(i for i in range(layout.shards) if i not in known)
+        self._queue(version, hash, layout, lost)
+        if not (lost and refers and await self._recording.mark(version, lost)):
+            return version
+        return attrs.evolve(version, degraded=tuple(sorted({*version.degraded, *lost})))
+
+    def _queue(
+        self, version: Version, hash: str, layout: Layout, missing: tuple[int, ...]
+    ) -> None:
+        """Have these shards mended, and then the version's mark cleared."""
+        if missing:
+            refers = _refers(version, hash, layout)
+            mark = (version.bucket, version.name, version.number)
+            marks = frozenset([mark] if refers else [])
+            self._repairs.found(hash, layout, dict.fromkeys(missing, ""), marks=marks)
+
+    async def _take_back(self, version: Version, *_: object) -> NoReturn:
         if await self._recording.take_back(version):
             raise Unavailable("the content went away while it was referred to")
         raise OutcomeUnknown(
             "the shards of this version went away, and the version could not be taken "
             "back"
         )
+
+
+def _refers(version: Version, hash: str, layout: Layout) -> bool:
+    """Not so when the put_id had made another version before."""
+    return (version.hash, version.layout) == (hash, layout)

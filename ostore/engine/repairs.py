@@ -95,6 +95,10 @@ class Repairs:
             self._line_up(key)
         self.wake()
 
+    def more_of(self, repair: Repair) -> bool:
+        """Whether something was found of the content since this repair was taken."""
+        return (repair.hash, repair.layout.id) in self._waiting
+
     def done(self, repair: Repair) -> None:
         """A repair that was taken has ended well."""
         key = (repair.hash, repair.layout.id)

@@ -169,6 +169,19 @@ def purge(head: Head, number: int) -> Head:
     return attrs.evolve(head, versions=left)
 
 
+def mark(
+    versions: Iterable[Version], numbers: Iterable[int], missing: Iterable[int]
+) -> tuple[Version, ...]:
+    """The versions, those of these numbers lacking these shards too."""
+    marked, more = frozenset(numbers), frozenset(missing)
+    return tuple(
+        attrs.evolve(one, degraded=tuple(sorted(more.union(one.degraded))))
+        if one.number in marked and one.layout is not None
+        else one
+        for one in versions
+    )
+
+
 def unmark(versions: Iterable[Version], numbers: Iterable[int]) -> tuple[Version, ...]:
     """The versions, those of these numbers without their `degraded` mark."""
     cleared = frozenset(numbers)

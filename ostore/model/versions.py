@@ -125,7 +125,7 @@ class Page:
 
 @attrs.frozen
 class Degraded:
-    """A content written with shards missing; `marks` are (bucket, name, number)."""
+    """A content that versions say lacks shards; `marks` are (bucket, name, number)."""
 
     hash: str
     layout: Layout

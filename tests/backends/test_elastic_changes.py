@@ -296,6 +296,45 @@ class ChangeTests(SynchronousTestCase):
         self.assertIn(hash_of(1), self.end(self.other.hashes("", 99)))
         self.assertIsNone(self.end(self.other.content(hash_of(1))))
 
+    def test_a_mark_whose_answer_is_lost(self) -> None:
+        """It is set once, and so with conflicts and in an archive."""
+        for number in range(1, 71):
+            layout = layout_of(number)
+            self.end(self.store.add_version(put("n", number, layout=layout)))
+        for number, faults in (
+            (70, ["lost behind"]),
+            (69, ["lost before"]),
+            (68, ["409", "429"]),
+            (1, ["lost behind"]),
+            (2, ["lost before"]),
+            (3, ["", "lost behind"]),
+            (4, ["", "lost before"]),
+        ):
+            self.way.faults = list(faults)
+            mark = ("", "n", number)
+            self.assertIsNone(self.end(self.store.mark_degraded([mark], [1, 3])))
+            self.assertEqual(self.way.faults, [])
+            for store in self.stores:
+                found = self.end(store.version("", "n", number))
+                self.assertEqual((found.number, found.degraded), (number, (1, 3)))
+        self.assertEqual(self.numbers(), list(range(1, 71)))
+        self.server.refresh()
+        self.assertEqual(len(self.end(self.store.degraded("", 99))), 7)
+
+    def test_a_mark_that_may_be_set(self) -> None:
+        """When nobody answers any more the outcome is unknown; later it can be set."""
+        self.end(self.store.add_version(put("n", 1, layout=layout_of(1))))
+        for fault, error in (
+            ("not sent", MetadataUnavailable),
+            ("deaf behind", OutcomeUnknown),
+        ):
+            self.way.faults = [fault]
+            found = self.end(self.store.mark_degraded([("", "n", 1)], [1]))
+            self.assertIsInstance(found, error)
+            self.way.deaf = False
+        self.assertIsNone(self.end(self.store.mark_degraded([("", "n", 1)], [2])))
+        self.assertEqual(self.end(self.other.version("", "n", 1)).degraded, (1, 2))
+
     def test_marks_of_what_a_crash_left(self) -> None:
         """Clearing a mark that only such an archive shows has it swept."""
         new = put("n", 1, layout=layout_of(1), degraded=(0,))

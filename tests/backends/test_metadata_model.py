@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -199,6 +200,17 @@ class StoreMachine(RuleBasedStateMachine):
                     assert found is not None
                     assert found.degraded == ()
                     standing[number] = found
+
+    @rule(bucket=BUCKETS, name=SOME, back=st.integers(0, 3), index=st.integers(0, 5))
+    def lack(self, bucket: str, name: str, back: int, index: int) -> None:
+        """One of the newest numbers, there or not, says that it lacks a shard."""
+        number = self.high.get((bucket, name), 0) - back
+        run(self.store.mark_degraded([(bucket, name, number)], [index]))
+        standing = self.versions.get((bucket, name), {})
+        found = standing.get(number)
+        if found is not None and not found.deleted:
+            degraded = tuple(sorted({*found.degraded, index}))
+            standing[number] = attrs.evolve(found, degraded=degraded)
 
     @rule(seconds=st.sampled_from([-100.0, 0.0, 0.001, 50.0]))
     def tick(self, seconds: float) -> None:

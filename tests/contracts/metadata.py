@@ -656,6 +656,85 @@ class MetadataContract(Base):
         await self.store.clear_degraded([])
         self.assertEqual(await self.degraded(), [])
 
+    async def test_mark_degraded_afterwards(self) -> None:
+        """What a version lacks is added to what it says; twice is as good as once."""
+        await self.set_up()
+        whole = await self.store.add_version(put("a", 1, layout=layout_of(1)))
+        other = await self.store.add_version(put("a", 1, layout=layout_of(1)))
+        marked = await self.put_degraded("b", 2, layout_of(2), [3])
+        mark = ("", "a", whole.number)
+        for _ in range(2):
+            await self.store.mark_degraded([mark], [4, 0])
+            found = await self.store.version("", "a", whole.number)
+            self.assertEqual(found, attrs.evolve(whole, degraded=(0, 4)))
+            self.assertEqual(await self.store.latest("", "a"), other)
+            (each, _) = await self.degraded()
+            self.assertEqual((each.hash, each.missing), (hash_of(1), (0, 4)))
+            self.assertEqual(each.marks, (mark,))
+        await self.store.mark_degraded([marked, mark], [4, 1])
+        self.assertEqual(
+            [(each.marks, each.missing) for each in await self.degraded()],
+            [((mark,), (0, 1, 4)), ((marked,), (1, 3, 4))],
+        )
+        await self.store.clear_degraded([mark])
+        self.assertEqual(await self.store.version("", "a", whole.number), whole)
+        await self.store.purge(*marked)
+        self.assertEqual(await self.degraded(), [])
+
+    async def test_mark_degraded_makes_nothing(self) -> None:
+        """Versions that are gone or never were stay so, and a delete marker is one."""
+        await self.set_up()
+        made = await self.store.add_version(put("a", 1, layout=layout_of(1)))
+        deletion = await self.store.add_version(marker("a"))
+        await self.store.purge("", "a", made.number)
+        await self.store.mark_degraded(
+            [("", "a", number) for number in range(4)] + [("", "absent", 1)], [0]
+        )
+        await self.store.mark_degraded([], [0])
+        await self.store.mark_degraded([("", "a", deletion.number)], [])
+        self.assertEqual(list(await self.store.versions_of("", "a", 0, 9)), [deletion])
+        self.assertEqual(list(await self.store.versions_of("", "absent", 0, 9)), [])
+        self.assertEqual(await self.degraded(), [])
+        first = await self.store.add_version(put("absent", 1))
+        self.assertEqual(first.number, 1)
+
+    async def test_mark_degraded_among_other_changes(self) -> None:
+        """Marks, writes and purges of one name at once all come to pass."""
+        await self.set_up()
+        for content in range(1, 5):
+            await self.store.add_version(put("a", content, layout=layout_of(content)))
+        marks = [self.store.mark_degraded([("", "a", 2)], [i]) for i in range(4)]
+        puts = [self.store.add_version(put("a", 9)) for _ in range(3)]
+        purge = self.store.purge("", "a", 3)
+        for outcome in await gather([*marks, *puts, purge]):
+            if isinstance(outcome, Exception):
+                raise outcome
+        found = await self.store.versions_of("", "a", 0, 9)
+        self.assertEqual([one.number for one in found], [1, 2, 4, 5, 6, 7])
+        self.assertEqual(
+            [one.degraded for one in found], [(), (0, 1, 2, 3), (), (), (), ()]
+        )
+
+    async def test_mark_degraded_among_many_versions(self) -> None:
+        """Old versions of a long history are marked and unmarked as new ones are."""
+        await self.set_up()
+        made = [
+            await self.store.add_version(put("a", content, layout=layout_of(content)))
+            for content in range(1, 76)
+        ]
+        marks = [("", "a", number) for number in (2, 40, 75)]
+        await self.store.mark_degraded([*marks, ("", "a", 99)], [5])
+        expected = [
+            attrs.evolve(one, degraded=(5,)) if one.number in (2, 40, 75) else one
+            for one in made
+        ]
+        self.assertEqual(list(await self.store.versions_of("", "a", 0, 99)), expected)
+        found = await self.degraded()
+        self.assertEqual({mark for each in found for mark in each.marks}, set(marks))
+        await self.store.clear_degraded(marks)
+        self.assertEqual(list(await self.store.versions_of("", "a", 0, 99)), made)
+        self.assertEqual(await self.degraded(), [])
+
     async def test_the_degraded_cursor_outlives_its_content(self) -> None:
         """A page goes on behind the last one seen, though that was mended meanwhile.
 

@@ -230,6 +230,40 @@ class FaithTests(MendCase):
         found = self.run_(self.metadata.degraded("", 1000))
         return [mark for each in found for mark in each.marks]
 
+    def test_marks_of_what_was_found_meanwhile(self) -> None:
+        """A mark that is set while a repair ends goes by the next census."""
+        self.rise_with()
+        rig = self.rigs[0]
+        rig.rules["put_small"] = fails(NodeUnreachable("broken"))
+        content = some_bytes(99)
+        version = self.run_(self.put(content, "one"))
+        rig.come_back()
+        (index,) = version.degraded
+        other = (index + 1) % 6
+        seen: list[tuple[int, ...]] = []
+        plan = self.engine.mending._plan
+
+        def looked(*facts: Any) -> Any:
+            """Behind the census that finds all of them another one is lost."""
+            todo = plan(*facts)
+            if todo.whole and not seen:
+                self.lose(content, other)
+                mark = self.engine.putting.referring.mark
+                assert version.layout is not None
+                present = set(range(6)) - {other}
+                marking = mark(version, version.hash, version.layout, present)
+                seen.append(self.run_(marking).degraded)
+            elif todo.whole:
+                seen.append(self.run_(self.metadata.version("", "one", 1)).degraded)
+            return todo
+
+        self.patch(self.engine.mending, "_plan", looked)
+        self.pass_(60)
+        both = tuple(sorted((index, other)))
+        self.assertEqual(seen[:2], [both, both])
+        self.assertEqual(self.marks(), [])
+        self.assert_whole(content)
+
     def test_marks_of_another_life(self) -> None:
         """Marks that are read from the metadata are mended, page by page."""
         self.rise()

@@ -27,6 +27,7 @@ from ostore.model.errors import (
     TooFewNodes,
     Unavailable,
 )
+from ostore.model.versions import Version
 from tests.support.engine import (
     MIB,
     EngineCase,
@@ -310,6 +311,175 @@ class DegradedTests(EngineCase):
             rig.come_back()
             self.pass_(6)
             self.run_(self.store.purge("name", version.number))
+
+
+class CutOffTests(EngineCase):
+    """Shards that the second renewal misses, while the quorum stands."""
+
+    def cut_off(self, *indices: int, content: bytes = SMALL) -> list[Rig]:
+        """Nodes that go out of reach while the next version is written."""
+        rigs = [self.holder(content, index) for index in indices]
+
+        def rule(*_: object) -> None:
+            del self.metadata.rules["add_version"]
+            for rig in rigs:
+                rig.rules["renew"] = fails(NodeUnreachable("cut off"))
+
+        self.metadata.rules["add_version"] = rule
+        return rigs
+
+    def holder(self, content: bytes, index: int) -> Rig:
+        """The node that has that shard."""
+        (node,) = (self.run_(self.store.locate(sha256(content)))[index],)
+        return next(rig for rig in self.rigs if self.nodes.place(rig.id) == node)
+
+    def said(self, version: Version) -> tuple[int, ...]:
+        """What the metadata says that it lacks."""
+        found = self.run_(self.metadata.version("", version.name, version.number))
+        degraded: tuple[int, ...] = found.degraded
+        return degraded
+
+    def assert_queued(self, content: bytes, *indices: int) -> None:
+        """A repair of these shards waits."""
+        (repair,) = self.engine.repairs._waiting.values()
+        self.assertEqual(repair.hash, sha256(content))
+        self.assertEqual(sorted(repair.spots), list(indices))
+
+    def test_known(self) -> None:
+        """A version of a known content says so, behind what it said already."""
+        for content in (SMALL, LARGE):
+            self.setUp()
+            self.rise()
+            self.run_(self.put(content, "one"))
+            (rig,) = self.cut_off(3, content=content)
+            version = self.run_(self.put(content, "two"), 0)
+            self.assertEqual((version.degraded, self.said(version)), ((3,), (3,)))
+            self.assert_queued(content, 3)
+            self.engine.repairs._waiting.clear()  # as when the service dies
+            rig.come_back()
+            self.pass_(6)
+            self.run_(self.engine.mending.start())
+            self.run_(self.engine.mending.read_marks())
+            self.pass_(5)
+            self.assertEqual(self.said(version), ())
+            self.assert_whole(content)
+            self.fall()
+
+    def test_known_and_degraded(self) -> None:
+        """It is added to what was missing when it was written."""
+        self.rise(write_quorum=4)
+        self.run_(self.put(SMALL, "one"))
+        self.cut_off(3)
+        self.lose(SMALL, 1)
+        version = self.run_(self.put(SMALL, "two"), 2)
+        self.assertEqual((version.degraded, self.said(version)), ((1, 3), (1, 3)))
+        self.assert_queued(SMALL, 1, 3)
+
+    def test_new(self) -> None:
+        """So does one of a new content that took long to be written."""
+        self.rise(orphan_grace=1.0)
+        for content in (SMALL, LARGE):
+
+            async def slow(*_: object, content: bytes = content) -> None:
+                del self.metadata.rules["add_version"]
+                await self.clock.sleep(0.5)
+                rig = self.holder(content, 2)
+                rig.rules["renew"] = fails(NodeUnreachable("cut off"))
+
+            self.metadata.rules["add_version"] = slow
+            version = self.run_(self.put(content, f"of {len(content)}"))
+            self.assertEqual((version.degraded, self.said(version)), ((2,), (2,)))
+            self.assert_queued(content, 2)
+            self.engine.repairs._waiting.clear()
+            for rig in self.rigs:
+                rig.come_back()
+            self.pass_(6)
+
+    def test_stored_again(self) -> None:
+        """So does one whose content was stored again on fewer nodes than all."""
+        self.rise()
+        for content in (SMALL, LARGE):
+            self.run_(self.put(content, "one"))
+            rig = self.holder(content, 4)
+            self.cut_off(4, 5, content=content)
+            rig.rules["put_small"] = rig.rules["create"] = fails(NodeUnreachable("x"))
+            version = self.run_(self.put(content, f"of {len(content)}"))
+            self.assertEqual(len(version.degraded), 1)
+            self.assertEqual(self.said(version), version.degraded)
+            self.assert_queued(content, *version.degraded)
+            self.engine.repairs._waiting.clear()
+            for each in self.rigs:
+                each.come_back()
+            self.pass_(6)
+
+    def test_marked_later(self) -> None:
+        """What the metadata refuses is tried again."""
+        self.rise()
+        self.run_(self.put(SMALL, "one"))
+        for error in (MetadataUnavailable("away"), OutcomeUnknown("lost")):
+            self.cut_off(3)
+            left: list[Exception] = [error, error]
+
+            def rule(*_: object, left: list[Exception] = left) -> None:
+                if left:
+                    raise left.pop()
+
+            self.metadata.rules["mark_degraded"] = rule
+            version = self.run_(self.put(SMALL, "two"))
+            self.assertEqual((version.degraded, self.said(version)), ((3,), (3,)))
+            for rig in self.rigs:
+                rig.come_back()
+            self.pass_(6)
+
+    def test_never_marked(self) -> None:
+        """Without an answer the write is acknowledged after 10 s: the quorum stands."""
+        self.rise()
+        self.run_(self.put(SMALL, "one"))
+        for rule in (fails(MetadataUnavailable("away")), hangs):
+            self.cut_off(3)
+            self.metadata.rules["mark_degraded"] = rule
+            before = self.time.seconds()
+            version = self.run_(self.put(SMALL, "two"))
+            self.assertIn(round(self.time.seconds() - before, 2), (9.75, 10.0))
+            self.assertEqual((version.degraded, self.said(version)), ((), ()))
+            self.assert_queued(SMALL, 3)
+            for rig in self.rigs:
+                rig.come_back()
+            self.pass_(6)
+
+    def test_client_gone(self) -> None:
+        """A client that leaves meanwhile takes neither the mark nor the repair away."""
+        self.rise()
+        self.run_(self.put(SMALL, "one"))
+        self.cut_off(3)
+        self.metadata.rules["mark_degraded"] = lambda *_: self.clock.sleep(1)
+        running = self.begin(self.put(SMALL, "two"))
+        self.pass_(0.5)
+        running.cancel()
+        self.assertRaises(CancelledError, self.finish, running)
+        self.assert_queued(SMALL, 3)
+        self.pass_(1)
+        (version,) = self.run_(self.store.versions_of("two", 0, 9))
+        self.assertEqual(version.degraded, (3,))
+
+    def test_another_version_of_the_put_id(self) -> None:
+        """A version that the put_id made before, of another content, is left alone."""
+        self.rise()
+        self.run_(self.put(SMALL, "one"))
+        self.cut_off(3)
+        cut = self.metadata.rules["add_version"]
+        first = PutRequest("two", put_id="a" * 32)
+
+        async def meanwhile(*_: object) -> None:
+            del self.metadata.rules["add_version"]
+            await self.store.put(first, Pieces([b"other"]))
+            self.metadata.rules["add_version"] = cut
+            cut()
+
+        self.metadata.rules["add_version"] = meanwhile
+        version = self.run_(self.put(SMALL, "two", put_id="a" * 32))
+        self.assertEqual((version.hash, version.degraded), (sha256(b"other"), ()))
+        self.assert_queued(SMALL, 3)
 
 
 class KnownTests(EngineCase):

@@ -167,6 +167,17 @@ class HeadTests(SynchronousTestCase):
         self.assertEqual([one.degraded for one in left], [(1, 5), (), (1, 5)])
         self.assertEqual(left[0], made[0])
 
+    def test_marks_are_added(self) -> None:
+        """`mark` adds to what these numbers lack; what has no shards lacks none."""
+        shelf = Shelf()
+        layout = Layout(4, 2, 5, "0" * 32)
+        made = [shelf.put(layout=layout, degraded=(5,)) for _ in range(2)]
+        made.append(shelf.put(deleted=True))
+        found = heads.mark(shelf.head.versions, [2, 3, 9], [1, 5])
+        self.assertEqual([one.degraded for one in found], [(5,), (1, 5), ()])
+        self.assertEqual((found[0], found[2]), (made[0], made[2]))
+        self.assertEqual(heads.mark(found, [2], [1]), found)
+
     def test_a_settled_head_needs_no_archive(self) -> None:
         """A head within its bounds is left alone, and asks for nothing."""
         head = Head("b", "n", 9, 9, (), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import attrs
@@ -21,8 +22,13 @@ from tests.simulator.world import Process
 from tests.support.fakesearch import FakeSearch
 
 CHANGES = frozenset(
-    {"add_version", "purge", "clear_degraded", "lease", "release", "set_note"}
+    {
+        *("add_version", "purge", "mark_degraded", "clear_degraded"),
+        *("lease", "release", "set_note"),
+    }
 )
+MARKS = ("mark_degraded", "POST /ostore-heads/_bulk")
+"""How requests begin that may mark a version."""
 
 
 @attrs.define
@@ -31,13 +37,15 @@ class Mood:
 
     `away`: all are refused. `lose`: the chance that a request is done and its answer
     lost. `slow`: seconds that one may take, before it is done. `stuck`: seconds that a
-    version takes to be written.
+    version takes to be written. `unwell`: when a mark was
+    last refused or slow.
     """
 
     away: bool = False
     lose: float = 0.0
     slow: float = 0.0
     stuck: float = 0.0
+    unwell: float = -inf
 
 
 class Line:
@@ -57,6 +65,7 @@ class Line:
         """What `work()` gives there."""
         process, mood = self._process, self._mood
         world = process.world
+        marking = what.startswith(MARKS)
         answer: Deferred[Any] = process.awaited()
 
         def give(result: Any) -> None:
@@ -68,6 +77,7 @@ class Line:
 
         def arrive() -> None:
             if mood.away:
+                mood.unwell = world.now if marking else mood.unwell
                 world.later(world.delay(), fail, refused)
                 return
             world.note(f"{process.name} > metadata {what}")
@@ -81,6 +91,8 @@ class Line:
             else:
                 world.later(world.delay(), process.enter, give, result)
 
+        if mood.slow and marking:
+            mood.unwell = world.now
         delay = world.delay() + mood.slow * world.rng.random()
         if what.startswith("add_version"):
             delay += mood.stuck

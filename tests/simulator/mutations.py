@@ -91,7 +91,9 @@ _renewed = Put._renewed
 async def _renewed_once(
     self: Put, hash: str, layout: Layout, version: Version | None = None
 ) -> Mapping[int, str]:
-    return {} if version is not None else await _renewed(self, hash, layout)
+    if version is None:
+        return await _renewed(self, hash, layout)
+    return dict.fromkeys(range(layout.shards), "")
 
 
 _standings = Census.standings

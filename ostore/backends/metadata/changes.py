@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ostore.backends.metadata import queries
-from ostore.backends.metadata.rows import COLUMNS, indices, row_of, version_of
+from ostore.backends.metadata.rows import COLUMNS, bits, indices, row_of, version_of
 from ostore.model.errors import NotFound
 from ostore.model.versions import ClusterFacts, Lease, NewVersion, Version
 
@@ -22,6 +22,11 @@ _DELETE = """
     RETURNING hash, layout, missing
 """
 _LATEST_HEAD = "UPDATE head SET latest = ?, live = ? WHERE bucket = ? AND name = ?"
+_MARK = """
+    UPDATE version SET missing = missing | ?
+    WHERE bucket = ? AND name = ? AND number = ? AND layout IS NOT NULL
+    RETURNING hash, layout
+"""
 _UNMARK = """
     UPDATE version SET missing = 0
     WHERE bucket = ? AND name = ? AND number = ? AND missing <> 0
@@ -79,6 +84,19 @@ def purge(db: sqlite3.Connection, bucket: str, name: str, number: int) -> bool:
     if missing:
         _weigh(db, hash, layout)
     return True
+
+
+def mark_degraded(
+    db: sqlite3.Connection,
+    marks: Sequence[tuple[str, str, int]],
+    missing: Sequence[int],
+) -> None:
+    """Mark these versions, and weigh their contents anew."""
+    touched: set[tuple[str, str]] = set()
+    for mark in marks:
+        touched.update(db.execute(_MARK, (bits(missing), *mark)).fetchall())
+    for content in touched:
+        _weigh(db, *content)
 
 
 def clear_degraded(

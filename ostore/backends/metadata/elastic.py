@@ -41,7 +41,7 @@ index is made. Every call made here, ID and SEQ and TERM being what was read bef
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
@@ -61,7 +61,7 @@ from ostore.backends.metadata.elastic_names import Names, Seen
 from ostore.backends.metadata.elastic_pages import Pages
 from ostore.backends.metadata.elastic_setup import CLUSTER, HEADS, Setup
 from ostore.backends.metadata.elastic_shared import SHARED_FIELDS, Shared
-from ostore.backends.metadata.elastic_steps import Add, Purge, Unmark
+from ostore.backends.metadata.elastic_steps import Add, Mark, Purge, Unmark
 from ostore.interfaces import IMetadataStore
 from ostore.model.errors import MetadataUnavailable
 from ostore.model.versions import (
@@ -158,12 +158,23 @@ class ElasticStore:
         step = Purge(self._names, number, self._archives.new_id)
         return await self._changes.run(bucket, name, step)
 
+    async def mark_degraded(
+        self, marks: Sequence[tuple[str, str, int]], missing: Sequence[int]
+    ) -> None:
+        """Have exactly these (bucket, name, number) say that they lack these shards."""
+        self._check()
+        numbers = _by_name(marks)
+
+        async def mark(each: tuple[str, str]) -> None:
+            step = Mark(self._names, numbers[each], missing, self._archives.new_id)
+            await self._changes.run(*each, step)
+
+        await in_step(numbers, mark)
+
     async def clear_degraded(self, marks: Sequence[tuple[str, str, int]]) -> None:
         """Take the `degraded` mark from exactly these (bucket, name, number)."""
         self._check()
-        numbers: dict[tuple[str, str], set[int]] = {}
-        for bucket, name, number in marks:
-            numbers.setdefault((bucket, name), set()).add(number)
+        numbers = _by_name(marks)
 
         async def clear(each: tuple[str, str]) -> None:
             step = Unmark(self._names, numbers[each], self._archives.new_id)
@@ -281,6 +292,16 @@ class ElasticStore:
     def _check(self) -> None:
         if not self._setup.ready:
             raise MetadataUnavailable("the metadata store is not ready")
+
+
+def _by_name(
+    marks: Sequence[tuple[str, str, int]],
+) -> Mapping[tuple[str, str], Set[int]]:
+    """The numbers of each (bucket, name)."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for bucket, name, number in marks:
+        numbers.setdefault((bucket, name), set()).add(number)
+    return numbers
 
 
 def make_store(

@@ -112,7 +112,7 @@ def archived_in(source: Document) -> tuple[Version, ...]:
 
 
 def marks_of(source: Document) -> list[Degraded]:
-    """The versions of a document that were written with shards missing."""
+    """The versions of a document that lack shards, as far as they say so."""
     bucket, name = source["bucket"], source["name"]
     return [
         Degraded(hash, Layout(*layout), tuple(missing), ((bucket, name, number),))
@@ -121,7 +121,7 @@ def marks_of(source: Document) -> list[Degraded]:
 
 
 def content_key(hash: str, layout: Layout) -> str:
-    """What `marks` holds of a content that was written with shards missing."""
+    """What `marks` holds of a content that lacks shards."""
     return f"{hash}/{layout.id}"
 
 

@@ -1,4 +1,4 @@
-"""The three changes of a name: a version more, a version less, marks taken away."""
+"""The changes of a name: a version more or less, marks set or taken away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ostore.backends.metadata.elastic_changes import Plan
 from ostore.backends.metadata.elastic_names import Names
 from ostore.model import heads
 from ostore.model.errors import OutcomeUnknown
-from ostore.model.heads import Archive, Change, Head
+from ostore.model.heads import Change, Head
 from ostore.model.versions import NewVersion, Version
 
 
@@ -75,6 +75,29 @@ class Purge:
 
 
 @attrs.define(eq=False)
+class Mark:
+    """Have these numbers say that they lack these shards."""
+
+    names: Names
+    numbers: Collection[int]
+    missing: Collection[int]
+    new_id: Callable[[], str]
+
+    async def plan(self, head: Head) -> Plan[None]:
+        """Mark them in the head and in the archives that hold them."""
+
+        def mark(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+            return heads.mark(versions, self.numbers, self.missing)
+
+        return Plan(
+            None, await _edited(self.names, head, self.numbers, mark, self.new_id)
+        )
+
+    def sent(self, head: Head) -> None:
+        """Nothing to remember: marking twice is no error."""
+
+
+@attrs.define(eq=False)
 class Unmark:
     """Take `degraded` from these numbers; gives whether any was not marked."""
 
@@ -84,37 +107,44 @@ class Unmark:
 
     async def plan(self, head: Head) -> Plan[bool]:
         """Unmark them in the head and in the archives that hold them."""
-        marked = _marked(head.versions, self.numbers)
-        versions = heads.unmark(head.versions, self.numbers)
-        change = Change(attrs.evolve(head, versions=versions))
-        for archive in head.archives:
-            if not any(archive.first <= one <= archive.last for one in self.numbers):
-                continue
-            held = await self.names.archived(head, archive)
-            here = _marked(held, self.numbers)
-            if here:
-                marked += here
-                change = self._also(change, archive, held)
-        surplus = marked < len(frozenset(self.numbers))
-        return Plan(surplus, change if marked else None)
+        marked: set[int] = set()
+
+        def unmark(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+            marked.update(one.number for one in versions if one.degraded)
+            return heads.unmark(versions, self.numbers)
+
+        change = await _edited(self.names, head, self.numbers, unmark, self.new_id)
+        return Plan(not marked.issuperset(self.numbers), change)
 
     def sent(self, head: Head) -> None:
         """Nothing to remember: unmarking twice is no error."""
 
-    def _also(
-        self, change: Change, archive: Archive, held: tuple[Version, ...]
-    ) -> Change:
-        versions = heads.unmark(held, self.numbers)
-        more = heads.rewrite(change.head, archive, versions, self.new_id())
-        return Change(
-            more.head,
-            (*change.written, *more.written),
-            (*change.dropped, *more.dropped),
-        )
 
+async def _edited(
+    names: Names,
+    head: Head,
+    numbers: Collection[int],
+    edit: Callable[[tuple[Version, ...]], tuple[Version, ...]],
+    new_id: Callable[[], str],
+) -> Change | None:
+    """What `edit` makes of the head and of the archives that hold these numbers.
 
-def _marked(versions: tuple[Version, ...], numbers: Collection[int]) -> int:
-    return sum(1 for one in versions if one.degraded and one.number in numbers)
+    None when it leaves them as they are.
+    """
+    change = Change(attrs.evolve(head, versions=edit(head.versions)))
+    for archive in head.archives:
+        if not any(archive.first <= one <= archive.last for one in numbers):
+            continue
+        held = await names.archived(head, archive)
+        edited = edit(held)
+        if edited != held:
+            more = heads.rewrite(change.head, archive, edited, new_id())
+            change = Change(
+                more.head,
+                (*change.written, *more.written),
+                (*change.dropped, *more.dropped),
+            )
+    return None if change.head == head else change
 
 
 async def _settled(names: Names, head: Head, new_id: Callable[[], str]) -> Change:

@@ -132,6 +132,12 @@ class SqliteStore:
             lambda db: changes.purge(db, bucket, name, number)
         )
 
+    async def mark_degraded(
+        self, marks: Sequence[tuple[str, str, int]], missing: Sequence[int]
+    ) -> None:
+        """Have exactly these (bucket, name, number) say that they lack these shards."""
+        await self._writer.submit(lambda db: changes.mark_degraded(db, marks, missing))
+
     async def clear_degraded(self, marks: Sequence[tuple[str, str, int]]) -> None:
         """Take the `degraded` mark from exactly these (bucket, name, number)."""
         await self._writer.submit(lambda db: changes.clear_degraded(db, marks))
