@@ -41,8 +41,7 @@ class AwayTests(LoadCase):
             self.more(load, 10)
             server.signal(signal.SIGSTOP)
             try:
-                with self.at_once():
-                    self.assertIn("metadata", self.reasons())
+                self.until(lambda: "metadata" in self.reasons(), "the reason")
                 self.refused(load, 1)
             finally:
                 server.signal(signal.SIGCONT)
