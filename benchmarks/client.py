@@ -13,7 +13,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 PIECE = 1 << 20
 SMALL = 4096
@@ -124,30 +124,22 @@ def get(port: int, target: str, digest: str | None = None) -> float:
     return took
 
 
-def small(
-    port: int, method: str, prefix: str, clients: int, each: int
+def together(
+    clients: int, begin: Callable[[int], Callable[[], list[float]]]
 ) -> tuple[float, list[float]]:
-    """Wall seconds of clients x each requests of 4 KiB, and each one's latency."""
-    bodies = [[os.urandom(SMALL) for _ in range(each)] for _ in range(clients)]
-    latencies: list[list[float]] = [[] for _ in range(clients)]
+    """Wall seconds of so many threads at once, and the latencies that they give.
+
+    Each runs what `begin` gave for its number, once all have begun.
+    """
+    latencies: list[float] = []
     failed: list[Exception] = []
     barrier = threading.Barrier(clients + 1)
 
-    def run(client: int) -> None:
+    def run(number: int) -> None:
         try:
-            connection = Connection(port)
+            work = begin(number)
             barrier.wait()
-            for number, body in enumerate(bodies[client]):
-                target = f"{prefix}/{client}/{number}"
-                sent = time.perf_counter()
-                if method == "PUT":
-                    head = connection.head("PUT", target, SMALL)
-                    connection.socket.sendall(head + body)
-                else:
-                    connection.socket.sendall(connection.head("GET", target))
-                connection.finish(200)
-                latencies[client].append(time.perf_counter() - sent)
-            connection.close()
+            latencies.extend(work())
         except (OSError, threading.BrokenBarrierError) as error:
             failed.append(error)
             barrier.abort()
@@ -165,7 +157,36 @@ def small(
     took = time.perf_counter() - started
     if failed:
         raise failed[0]
-    return took, [latency for one in latencies for latency in one]
+    return took, latencies
+
+
+def small(
+    port: int, method: str, prefix: str, clients: int, each: int
+) -> tuple[float, list[float]]:
+    """Wall seconds of clients x each requests of 4 KiB, and each one's latency."""
+    bodies = [[os.urandom(SMALL) for _ in range(each)] for _ in range(clients)]
+
+    def begin(client: int) -> Callable[[], list[float]]:
+        connection = Connection(port)
+
+        def run() -> list[float]:
+            latencies = []
+            for number, body in enumerate(bodies[client]):
+                target = f"{prefix}/{client}/{number}"
+                sent = time.perf_counter()
+                if method == "PUT":
+                    head = connection.head("PUT", target, SMALL)
+                    connection.socket.sendall(head + body)
+                else:
+                    connection.socket.sendall(connection.head("GET", target))
+                connection.finish(200)
+                latencies.append(time.perf_counter() - sent)
+            connection.close()
+            return latencies
+
+        return run
+
+    return together(clients, begin)
 
 
 def slow_get(port: int, target: str, clients: int, seconds: float) -> None:

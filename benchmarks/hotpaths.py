@@ -20,10 +20,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -90,37 +89,21 @@ def load(
     PUTs send new random bytes, made beforehand; GETs read `names` names in turn. LIST
     reads the names below `prefix` in pages of 1,000.
     """
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    failed: list[Exception] = []
-    barrier = threading.Barrier(clients + 1)
 
-    def run(number: int) -> None:
-        try:
-            one = Client(port, prefix, number, size)
-            methods = random.Random(number).choices(MIX, k=each)
-            barrier.wait()
-            for turn in range(each):
-                verb = methods[turn] if method == "MIXED" else method
-                latencies[number].append(one.ask(verb, turn, names))
+    def begin(number: int) -> Callable[[], list[float]]:
+        one = Client(port, prefix, number, size)
+        verbs = [method] * each
+        if method == "MIXED":
+            verbs = random.Random(number).choices(MIX, k=each)
+
+        def run() -> list[float]:
+            latencies = [one.ask(verb, turn, names) for turn, verb in enumerate(verbs)]
             one.connection.close()
-        except (OSError, threading.BrokenBarrierError) as error:
-            failed.append(error)
-            barrier.abort()
+            return latencies
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        barrier.wait()
-    except threading.BrokenBarrierError:
-        raise failed[0] from None
-    started = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    took = time.perf_counter() - started
-    if failed:
-        raise failed[0]
-    return took, [latency for one in latencies for latency in one]
+        return run
+
+    return client.together(clients, begin)
 
 
 class Client:

@@ -46,8 +46,9 @@ class Foreground:
 class Pace:
     """A token bucket that all jobs and repairs of a process share.
 
-    A step is about one file, or 1 MiB that is read or written. Full speed is for the hours without requests: beside them it is `beside`, divided
-    by how much slower than usual they are.
+    A step is about one file, or 1 MiB that is read or written. Full speed is for the
+    hours without requests: beside them it is `beside`, divided by how much slower than
+    usual they are.
     """
 
     def __init__(

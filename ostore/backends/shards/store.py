@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableSequence, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from heapq import merge
-from itertools import groupby
 from typing import TypeVar
 
 from twisted.logger import Logger
@@ -18,8 +16,8 @@ from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.filed import FiledShards
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming, whole_file
+from ostore.backends.shards.inventory import Inventory
 from ostore.backends.shards.ledger import Ledger
-from ostore.backends.shards.looking import holding
 from ostore.backends.shards.paths import checked_hash, checked_id, checked_key
 from ostore.backends.shards.reading import Reader
 from ostore.backends.shards.root import Root, RootGone
@@ -37,7 +35,7 @@ from ostore.model.errors import (
     ShardMissing,
     ShardRotten,
 )
-from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey, before
+from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.model.nodes import Space
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
@@ -89,6 +87,7 @@ class ShardStore:
         self._log = SegmentLog(self._disk, root.check, workers, clock, entropy)
         self._filed = FiledShards(self._disk, root, self._shelf, workers, clock)
         self._packed = PackedShards(self._log, clock)
+        self._inventory = Inventory(self._filed, self._packed, self._serial)
         self._exits = Exits(
             self._disk, root, workers, clock, fence, self._filed, self._packed
         )
@@ -218,18 +217,12 @@ class ShardStore:
         Unsure when none is found before the segments were read.
         """
         checked_hash(hash)
-        if self._packed.without(hash) and self._filed.without(hash):
-            return holding(())
-        filed, doubtful = await self._filed.find(hash)
-        packed, doubted = await self._packed.find(hash)
-        if not doubtful and not doubted:
-            return self._holding(packed, filed)
-        return await self._serial.run(hash, lambda: self._find_in_turn(hash))
+        return await self._inventory.find(hash)
 
     async def held(self, hash: str) -> Sequence[ShardKey]:
         """All shards of a content by their names, the bad ones too."""
         checked_hash(hash)
-        return await self._keys(hash, bad=True)
+        return await self._inventory.keys(hash, bad=True)
 
     async def open(self, key: ShardKey, *, bad: bool = False) -> Reader:
         """One shard for reading; one that is marked bad only with `bad`."""
@@ -243,7 +236,7 @@ class ShardStore:
             except (ShardMissing, ShardRotten) as error:
                 await self._serial.run(key.hash, lambda: self._filed.doubt(key))
                 if isinstance(error, ShardMissing):
-                    self._must_know()
+                    self._inventory.must_know()
                 raise
         return Reader(opened, self._workers, lambda: self._ledger.rot(key))
 
@@ -263,25 +256,7 @@ class ShardStore:
         if self.scanning:
             raise NodeUnreachable("the node is still counting its shards")
         self._exits.look()
-        if until and after == before(until):  # one content: there is nothing to search
-            return await self._facts(until)
-        facts: MutableSequence[ShardFacts] = []
-        hashes = merge(self._filed.hashes(after), self._packed.hashes(after))
-        for hash, _ in groupby(hashes):
-            if len(facts) >= limit or (until and hash > until):
-                break
-            facts += await self._facts(hash)
-        return facts
-
-    async def _facts(self, hash: str) -> Sequence[ShardFacts]:
-        """All of one content; a file that is packed too counts once."""
-        packed = self._packed.facts(hash)
-        standing = {each.key for each in packed if each.state != "garbage"}
-        filed = await self._filed.facts(hash)
-        return [
-            *packed,
-            *(f for f in filed if f.state == "garbage" or f.key not in standing),
-        ]
+        return await self._inventory.page(after, limit, until)
 
     async def space(self) -> Space:
         """Bytes free and in all."""
@@ -296,13 +271,15 @@ class ShardStore:
 
         async def work() -> Holding:
             await self._give_back(hash, layout, fresh=True)
-            for key in await self._keys(hash):
+            for key in await self._inventory.keys(hash):
                 if key.layout == layout:
                     self._ledger.condemned.pop(key, None)
             packed: Sequence[ShardFacts] = ()
             if self._packed.known:
                 packed = await self._packed.renew(hash, layout)
-            return self._holding(packed, await self._filed.renew(hash, layout))
+            return self._inventory.holding(
+                packed, await self._filed.renew(hash, layout)
+            )
 
         return await self._serial.run(hash, work)
 
@@ -312,7 +289,7 @@ class ShardStore:
 
         async def work() -> Holding:
             await self._give_back(hash, None, fresh=False)
-            return await self._find_in_turn(hash)
+            return await self._inventory.look(hash)
 
         return await self._serial.run(hash, work)
 
@@ -324,8 +301,8 @@ class ShardStore:
         await self._exits.admit(epoch)
 
         async def work() -> str:
-            if key not in await self._keys(key.hash, bad=True):
-                self._must_know()
+            if key not in await self._inventory.keys(key.hash, bad=True):
+                self._inventory.must_know()
                 raise ShardMissing("there is no such shard here")
             await self._exits.check_age(key, age)
             token = self._entropy(16).hex()
@@ -370,7 +347,7 @@ class ShardStore:
     async def mark_bad(self, key: ShardKey) -> None:
         """It counts as absent from now on."""
         self._root.paths.shard(key)
-        if key in await self._keys(key.hash):
+        if key in await self._inventory.keys(key.hash):
             self._ledger.rot(key)
 
     async def _on_a_root(self, write: Callable[[], Awaitable[T]]) -> T:
@@ -381,33 +358,11 @@ class ShardStore:
             await self._mend_root()
             return await write()
 
-    # Its own; what says "in turn" is called by the one whose turn it is
-
-    async def _keys(self, hash: str, *, bad: bool = False) -> Sequence[ShardKey]:
-        packed = self._packed.keys(hash, bad=bad)
-        filed = await self._filed.keys(hash, bad=bad)
-        return [*packed, *(key for key in filed if key not in packed)]
-
-    def _must_know(self) -> None:
-        """Raise NodeUnreachable while nothing may be called missing."""
-        if not self._packed.known:
-            raise NodeUnreachable("the node is still counting its shards")
-
-    def _holding(
-        self, packed: Sequence[ShardFacts], filed: Sequence[ShardFacts]
-    ) -> Holding:
-        found = list({each.key: each for each in (*filed, *packed)}.values())
-        if not found and not self._packed.known:
-            return Holding("unsure")
-        return holding(found)
-
-    async def _find_in_turn(self, hash: str) -> Holding:
-        filed = await self._filed.look(hash)
-        return self._holding(await self._packed.settled(hash), filed)
+    # Its own
 
     async def _give_back(self, hash: str, layout: str | None, *, fresh: bool) -> None:
         """In turn."""
-        standing = set(await self._keys(hash))
+        standing = set(await self._inventory.keys(hash))
         if self._packed.known:
             given = await self._packed.give_back(hash, layout, standing, fresh=fresh)
             for key in given:
