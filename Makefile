@@ -12,8 +12,9 @@
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
 #   make bench  benchmarks against a server of their own
-#   make bench-paths  what requests of each kind cost, 4 KiB to 256 MiB, in rounds
-#               (make bench-paths ARGS=--cluster: a cluster beside it)
+#   make bench-paths  requests of each kind, 4 KiB to 2 GiB, beside what the machine
+#               does of the same work without a service (ARGS=--cluster: of a cluster,
+#               needs RabbitMQ; ARGS=--search: PUTs beside a search server alone)
 #   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster

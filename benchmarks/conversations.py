@@ -17,7 +17,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -47,15 +47,23 @@ api.FramedNodes = Nodes
 WORK = (("PUT", 1), ("PUT", 32), ("GET", 1), ("GET", 32))
 
 
-class OverHttp(Child):
-    """An api that makes a request for each operation."""
+class Changed(Child):
+    """A service that runs `BEFORE` before it starts."""
+
+    BEFORE = ""
 
     def _begin(self, *words: Any) -> Any:
-        twistd, child.TWISTD = child.TWISTD, OVER_HTTP + child.TWISTD
+        twistd, child.TWISTD = child.TWISTD, self.BEFORE + child.TWISTD
         try:
             return super()._begin(*words)
         finally:
             child.TWISTD = twistd
+
+
+class OverHttp(Changed):
+    """An api that makes a request for each operation."""
+
+    BEFORE = OVER_HTTP
 
 
 @attrs.frozen
@@ -68,8 +76,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, broker: str, kind: type[Child]) -> Iterator[Cluster]:
-    """One data process and one api."""
+def cluster(
+    folder: Path, broker: str, kind: type[Child], metadata: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    """One data process and one api, whose metadata lies in SQLite unless told."""
     folder.mkdir(parents=True)
     secret = folder / "secret"
     secret.write_text(secrets.token_hex(32) + "\n", "ascii")
@@ -81,8 +91,8 @@ def cluster(folder: Path, broker: str, kind: type[Child]) -> Iterator[Cluster]:
     data = Child(
         folder, *words, *zones, *listen, *common, name="data", role="ostore-data"
     )
-    metadata = ["--metadata", f"sqlite:{folder / 'metadata.sqlite'}"]
-    api = kind(folder, *metadata, *listen, *common, name="api", role="ostore-api")
+    place = metadata or ["--metadata", f"sqlite:{folder / 'metadata.sqlite'}"]
+    api = kind(folder, *place, *listen, *common, name="api", role="ostore-api")
     try:
         data.nodes(ROOTS)
         yield Cluster(api.ready(), api.pid, data.pid)

@@ -1,187 +1,44 @@
 """What the hot paths cost: `python benchmarks/hotpaths.py --help`.
 
-Several clients at once do one kind of work against a standalone. CPU seconds of the
-service (user and system) are what tells on a machine that is not one's own; rates are
-their witness. With `--against` the service of another checkout takes turns, with `--cluster`
-an api and a data service with six roots (which needs RabbitMQ). Beside large PUTs goes
-the rate of hashing, coding and writing the same bytes in one thread.
+Many clients do one kind of work after the other against a standalone, or with
+`--cluster` against an api and a data service with six roots (which needs RabbitMQ);
+each round of it stands beside the limit of the same work. With `--against` the
+service of another checkout takes turns. `--search` measures what a search server
+leaves to a cluster that has its metadata there.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import multiprocessing
-import os
-import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from multiprocessing.pool import Pool
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import client, conversations, machine
+from benchmarks import conversations, limits, machine, searching, works
+from benchmarks.figures import Figures, Round, figures_of, reached, shown, table
+from benchmarks.load import Job, Load, Result, content
+from benchmarks.profiling import profile
 from benchmarks.servers import Processes, Server
+from benchmarks.works import DEGRADED, GROUPS, MIB, NAMES, WORKS, Goal, Work
 from tests.support.child import Child
 from tests.support.rabbitmq import RabbitMQ
 
-MIB = 1 << 20
-SMALL = 4096
-WORKS: dict[str, tuple[str, int, int, int]] = {
-    # method, bytes, clients, requests of each client
-    "put-256m": ("PUT", 256 * MIB, 1, 2),
-    "get-256m": ("GET", 256 * MIB, 1, 4),
-    "put-64m-c1": ("PUT", 64 * MIB, 1, 4),
-    "get-64m-c1": ("GET", 64 * MIB, 1, 8),
-    "put-64m": ("PUT", 64 * MIB, 4, 2),
-    "get-64m": ("GET", 64 * MIB, 4, 4),
-    "put-1m": ("PUT", MIB, 8, 16),
-    "get-1m": ("GET", MIB, 8, 64),
-    "put-4k-c32": ("PUT", SMALL, 32, 30),
-    "get-4k-c32": ("GET", SMALL, 32, 100),
-    "head-4k-c32": ("HEAD", SMALL, 32, 100),
-    "mixed-4k-c32": ("MIXED", SMALL, 32, 60),
-    "put-4k-c128": ("PUT", SMALL, 128, 10),
-    "get-4k-c128": ("GET", SMALL, 128, 30),
-    "put-4k-c1": ("PUT", SMALL, 1, 300),
-    "get-4k-c1": ("GET", SMALL, 1, 1500),
-    "put-4k-many": ("PUT", SMALL, 32, 313),
-    "list-10000": ("LIST", 0, 1, 1),
-    "degraded-64m": ("GET", 64 * MIB, 4, 4),
-}
-"""In the order in which they are done: what is read was written before."""
-WRITTEN_BY = {
-    "get-256m": "put-256m",
-    "get-64m-c1": "put-64m-c1",
-    "get-64m": "put-64m",
-    "degraded-64m": "put-64m",
-    "get-1m": "put-1m",
-    "get-4k-c32": "put-4k-c32",
-    "head-4k-c32": "put-4k-c32",
-    "mixed-4k-c32": "put-4k-c32",
-    "get-4k-c128": "put-4k-c128",
-    "get-4k-c1": "put-4k-c1",
-    "list-10000": "put-4k-many",
-}
-MIX = ("GET",) * 45 + ("HEAD",) * 30 + ("PUT",) * 15 + ("DELETE",) * 10
-"""A hundred requests of `MIXED`, in random order."""
+LEAN = Path(__file__).with_name("lean.py")
+_LIMIT_SECONDS = 1.0
 
 
-WAITING = ("ThreadWorkers._work", "ThreadWriter._take", "EPollReactor.doPoll")
-"""Where threads that do nothing are, which a profiler cannot always tell."""
-
-
-def load(
-    port: int, method: str, prefix: str, size: int, clients: int, each: int, names: int
-) -> tuple[float, list[float]]:
-    """Wall seconds of all requests, and each one's latency; in a process of its own.
-
-    PUTs send new random bytes, made beforehand; GETs read `names` names in turn. LIST
-    reads the names below `prefix` in pages of 1,000.
-    """
-
-    def begin(number: int) -> Callable[[], list[float]]:
-        one = Client(port, prefix, number, size)
-        verbs = [method] * each
-        if method == "MIXED":
-            verbs = random.Random(number).choices(MIX, k=each)
-
-        def run() -> list[float]:
-            latencies = [one.ask(verb, turn, names) for turn, verb in enumerate(verbs)]
-            one.connection.close()
-            return latencies
-
-        return run
-
-    return client.together(clients, begin)
-
-
-class Client:
-    """One connection with names of its own below a prefix."""
-
-    def __init__(self, port: int, prefix: str, number: int, size: int) -> None:
-        self.connection = client.Connection(port)
-        self._prefix = prefix
-        self._number = number
-        self._size = size
-        self._salt = os.urandom(16)
-        self._body = bytearray(os.urandom(size))
-        self._buffer = memoryview(bytearray(max(1, min(size, MIB))))
-
-    def ask(self, method: str, turn: int, names: int) -> float:
-        """Seconds of one request, or of all pages of a listing."""
-        if method == "LIST":
-            began = time.perf_counter()
-            self._list()
-            return time.perf_counter() - began
-        if method == "PUT":
-            # each body differs from every other in its first bytes: new to the store
-            self._body[:32] = hashlib.sha256(self._salt + turn.to_bytes(8)).digest()
-            for at in range(MIB, self._size, MIB):
-                self._body[at : at + 32] = os.urandom(32)
-        own = {"PUT": turn, "DELETE": f"gone-{turn}"}.get(method, turn % names)
-        target = f"/objects/{self._prefix}/{self._number}/{own}"
-        if method == "DELETE":
-            self._put(target)
-        began = time.perf_counter()
-        if method == "PUT":
-            self._put(target)
-        else:
-            self.connection.socket.sendall(self.connection.head(method, target))
-            self._answer(method)
-        return time.perf_counter() - began
-
-    def _put(self, target: str) -> None:
-        head = self.connection.head("PUT", target, self._size)
-        if self._size <= SMALL:
-            self.connection.socket.sendall(head + self._body)
-        else:
-            self.connection.socket.sendall(head)
-            self.connection.socket.sendall(self._body)
-        self.connection.finish(200)
-
-    def _answer(self, method: str) -> None:
-        if method == "DELETE":
-            self.connection.finish(200)
-            return
-        status, length, rest = self.connection.answer()
-        if status != 200 or length != self._size:
-            wrong = f"status {status} with {length} bytes, not {self._size}"
-            raise ConnectionError(wrong)
-        left = length - len(rest) if method == "GET" else 0
-        while left:
-            count = self.connection.socket.recv_into(self._buffer)
-            if not count:
-                raise ConnectionError(f"closed with {left} bytes to come")
-            left -= count
-
-    def _list(self) -> None:
-        after, found = "", 0
-        while True:
-            query = f"prefix={self._prefix}/&limit=1000&after={after}"
-            head = self.connection.head("GET", f"/objects/?{query}")
-            self.connection.socket.sendall(head)
-            page = json.loads(self.connection.finish(200))
-            found += len(page["items"])
-            if page["next"] is None:
-                break
-            after = page["next"]
-        if found < 10_000:
-            raise ConnectionError(f"{found} names were listed, not 10,000")
-
-
-class Contestant:
-    """A service, the folders of two of its nodes, and what was measured, by work."""
+class Service:
+    """What is measured, the folders of two of its nodes, and what was written to it."""
 
     def __init__(
         self, name: str, server: Processes, folder: Path, homes: Sequence[Path]
@@ -190,45 +47,37 @@ class Contestant:
         self.server = server
         self.folder = folder
         self._homes = homes
-        self.cpu: dict[str, list[float]] = {}
-        self.wall: dict[str, list[float]] = {}
-        self.slow: dict[str, list[float]] = {}
-        self.limit: dict[str, list[float]] = {}
-        """MiB/s of hashing, coding and writing alone, in the rounds of a large PUT."""
+        self._runs = 0
+        self._written: dict[str, tuple[str, Sequence[int]]] = {}
 
-    def do(self, pool: Pool, work: str, pyspy: str | None, seconds: float) -> None:
-        """One round of that work."""
-        method, size, clients, each = WORKS[work]
-        written = WRITTEN_BY.get(work, work)
-        words = (method, written, size, clients, each, WORKS[written][3])
-        port = self.server.port
-        if work == "degraded-64m":
+    def do(self, load: Load, name: str, seconds: float) -> tuple[Result, float]:
+        """Have the clients do this work, and the CPU seconds that it took here."""
+        if name == DEGRADED:
             self._take_away()
-        profiler = None
-        if pyspy is not None:
-            profiler = subprocess.Popen(
-                [
-                    *(pyspy, "record", "-r", "250", "-f", "raw", "-t"),
-                    *("-d", str(seconds), "-p", str(self.server.pid)),
-                    *("-o", str(self.folder / "profile")),
-                ],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            time.sleep(1)
-        if method == "PUT" and size >= MIB:
-            alone = pool.apply(machine.limit, (self.folder, size))
-            self.limit.setdefault(work, []).append(size / MIB / alone)
+        self._runs += 1
+        job = self.job(self.server.port, name, seconds)
         before = self.server.cpu()
-        took, latencies = pool.apply(load, (port, *words))
+        result = load.do(job)
         used = self.server.cpu() - before
-        if profiler is not None:
-            while profiler.poll() is None:
-                pool.apply(load, (port, *words))
-        self.cpu.setdefault(work, []).append(used)
-        self.wall.setdefault(work, []).append(took)
-        latencies.sort()
-        self.slow.setdefault(work, []).append(latencies[int(len(latencies) * 0.99)])
+        if job.method == "PUT":
+            self._written[name] = job.writes, result.done
+        return result, used
+
+    def job(self, port: int, name: str, seconds: float) -> Job:
+        """This work, at a port where what it reads is."""
+        work = WORKS[name]
+        reads, readable = self._written.get(work.reads, ("", ()))
+        return Job(
+            port,
+            work.method,
+            work.size,
+            range(work.clients),
+            work.each,
+            min(work.seconds, seconds),
+            f"{name}-{self._runs}",
+            reads,
+            readable,
+        )
 
     def _take_away(self) -> None:
         """Two node folders go, for good."""
@@ -238,166 +87,246 @@ class Contestant:
                 home.rename(there)
 
 
-def reported(work: str, one: Contestant) -> dict[str, float]:
-    """What the rounds of that work say; CPU is the least of them."""
-    method, size, clients, each = WORKS[work]
-    count = clients * each
-    used, took = min(one.cpu[work]), statistics.median(one.wall[work])
-    spread = (max(one.wall[work]) - min(one.wall[work])) / took
-    if method == "LIST":
-        return {"CPU ms each": used * 1000, "s": took, "spread": spread}
-    if size >= MIB:
-        found = {
-            "CPU s/GiB": used / (count * size / (1 << 30)),
-            "MiB/s": count * size / MIB / took,
-            "spread": spread,
-        }
-        if work in one.limit:
-            found["of the limit"] = found["MiB/s"] / statistics.median(one.limit[work])
+class Limits:
+    """What the machine does of the same work, beside a server of plain files."""
+
+    def __init__(self, load: Load, plain: Server, folder: Path) -> None:
+        self._load = load
+        self._plain = plain
+        self._folder = folder
+        self._known: dict[str, float] = {}
+
+    @contextmanager
+    def files(self, job: Job) -> Iterator[None]:
+        """The files that this job reads, as long as it is measured."""
+        paths = []
+        for client, count in enumerate(job.readable):
+            for turn in range(count):
+                name = f"{job.reads}/{client}/{turn}"
+                paths.append(self._folder / name.replace("/", "-"))
+                with paths[-1].open("wb") as file:
+                    for tile in content(name, job.size):
+                        file.write(tile)
+        try:
+            yield
+        finally:
+            for path in paths:
+                path.unlink()
+
+    def of(self, name: str, job: Job) -> float:
+        """Requests a second, MiB/s, or seconds of a listing."""
+        self._known[name] = found = self._of(WORKS[name], job)
         return found
-    return {
-        "CPU ms each": used * 1000 / count,
-        "per second": count / took,
-        "spread": spread,
-        "p99 ms": min(one.slow[work]) * 1000,
-    }
+
+    def _of(self, work: Work, job: Job) -> float:
+        if work.method == "LIST":
+            return limits.listing(self._folder, sum(job.readable))
+        if work.method == "MIXED":
+            return self._mixed(work, job)
+        if work.method == "PUT":
+            if work.size > MIB:
+                return work.size / MIB / limits.large(self._folder, work.size)
+            return self._small(work) * (work.size / MIB if work.large else 1)
+        port = self._plain.port
+        seconds = min(job.seconds, _LIMIT_SECONDS) if not work.large else job.seconds
+        rate = self._load.do(attrs.evolve(job, port=port, seconds=seconds)).rate
+        return rate * (work.size / MIB if work.large else 1)
+
+    def _small(self, work: Work) -> float:
+        return limits.small(self._folder, work.size, work.clients, _LIMIT_SECONDS)
+
+    def _mixed(self, work: Work, job: Job) -> float:
+        """What each part needs alone, added up; a deletion is a row."""
+        short = attrs.evolve(job, port=self._plain.port, seconds=_LIMIT_SECONDS / 2)
+        parts = {
+            "GET": self._load.do(attrs.evolve(short, method="GET")).rate,
+            "HEAD": self._load.do(attrs.evolve(short, method="HEAD")).rate,
+            "PUT": self._small(work),
+            "DELETE": limits.rows(self._folder, work.clients, _LIMIT_SECONDS / 2),
+        }
+        shares = {"GET": 0.45, "HEAD": 0.30, "PUT": 0.15, "DELETE": 0.10}
+        return 1 / sum(shares[method] / rate for method, rate in parts.items())
 
 
-def condensed(raw: Path, rows: int = 40) -> str:
-    """A profile as text: the lines most samples were in, and those on the way to them."""
-    leaf: Counter[str] = Counter()
-    anywhere: Counter[str] = Counter()
-    total = 0
-    for line in raw.read_text("utf-8").splitlines():
-        stack, _, count = line.rpartition(" ")
-        frames = [each for each in stack.split(";") if not each.startswith("thread ")]
-        if not frames or frames[-1].startswith(WAITING):
-            continue
-        total += int(count)
-        leaf[frames[-1]] += int(count)
-        for frame in {frame.rpartition(":")[0] for frame in frames}:
-            anywhere[frame] += int(count)
-    lines = [f"{total} samples"]
-    for title, found in (("itself", leaf), ("with what it calls", anywhere)):
-        lines.append(f"\n{title}")
-        shown = [
-            f"{100 * count / total:6.1f} %  {frame}"
-            for frame, count in found.most_common()
-            if not (found is anywhere and count > 0.97 * total)
-        ]
-        lines += shown[:rows]
-    return "\n".join(lines) + "\n"
+class Bench:
+    """One run: figures by work and service, and the most memory of each service."""
 
+    def __init__(self, options: Any, folder: Path, load: Load) -> None:
+        self.figures: dict[str, dict[str, Figures]] = {}
+        self.peaks: dict[str, float] = {}
+        self._options = options
+        self._folder = folder
+        self._load = load
+        self._rounds = 1 if options.quick else options.rounds
+        self._seconds = 0.5 if options.quick else 60.0
 
-def main(words: list[str]) -> int:
-    """Measure, print, write JSON and profiles."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default=",".join(WORKS), help=", ".join(WORKS))
-    parser.add_argument("--cluster", action="store_true", help="one beside it")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--against", type=Path, help="a checkout to compare with")
-    parser.add_argument("--root", type=Path, default=Path("build"), help="on this disk")
-    parser.add_argument("--json", type=Path, default=Path("build/hotpaths.json"))
-    parser.add_argument(
-        "--profiles", type=Path, help="a folder for them; py-spy is run"
-    )
-    parser.add_argument("--seconds", type=int, default=12, help="of each profile")
-    parser.add_argument("server", nargs="*", help="options of the server, behind --")
-    options = parser.parse_args(words)
-    works = options.only.split(",")
-    if unknown := set(works) - set(WORKS):
-        parser.error(f"--only {', '.join(sorted(unknown))} is not known")
-    needed = [w for w in WORKS if w in works or w in {WRITTEN_BY.get(x) for x in works}]
-    options.root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="hot-", dir=options.root)).resolve()
-    checkouts: dict[str, Path | None] = {"this": None}
-    if options.against is not None:
-        checkouts["other"] = options.against.resolve()
-    try:
-        facts = machine.facts(folder)
-        for name, value in facts.items():
-            print(f"{name:<28}{value}")
-        with ExitStack() as stack:
-            contestants = []
-            for name, checkout in checkouts.items():
-                place = folder / name
+    def run(self, only: Sequence[str]) -> None:
+        """Measure, each group with services of its own."""
+        plain = self._folder / "plain"
+        plain.mkdir()
+        with Server([sys.executable, str(LEAN), str(plain)], plain) as lean:
+            limit = Limits(self._load, lean, plain)
+            for group in GROUPS.values():
+                reads = {WORKS[name].reads for name in only}
+                needed = [name for name in group if name in {*only, *reads}]
+                if not needed:
+                    continue
+                place = self._folder / "services"
                 place.mkdir()
-                server = Server.standalone(place, options.server, checkout)
-                stack.enter_context(server)
-                homes = [place / "root" / "nodes" / number for number in "12"]
-                contestants.append(Contestant(name, server, place, homes))
-            if options.cluster:
-                contestants.append(_cluster(stack, folder / "cluster"))
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(context.Pool(1))
-            figures = _run(contestants, pool, needed, works, options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": facts, "figures": figures}
-    options.json.write_text(json.dumps(result, indent=2) + "\n")
-    options.json.with_suffix(".md").write_text(table(figures))
-    return 0
+                with ExitStack() as stack:
+                    found = list(self._services(stack, place))
+                    for name in needed:
+                        self._work(name, found, limit, measured=name in only)
+                    for one in found:
+                        peak = one.server.peak() / MIB
+                        self.peaks[one.name] = max(peak, self.peaks.get(one.name, 0.0))
+                shutil.rmtree(place)
+
+    def _work(
+        self, name: str, services: Sequence[Service], limit: Limits, measured: bool
+    ) -> None:
+        if name == NAMES or not measured:
+            for one in services:
+                one.do(self._load, name, 60.0)
+            return
+        rounds: dict[str, list[Round]] = {one.name: [] for one in services}
+        with limit.files(services[0].job(0, name, 0.0)):
+            for _ in range(self._rounds):
+                job = services[0].job(0, name, self._seconds)
+                alone = limit.of(name, job)
+                for one in services:
+                    result, used = one.do(self._load, name, self._seconds)
+                    rounds[one.name].append(Round(result, used, alone))
+        for one in services:
+            found = figures_of(name, rounds[one.name])
+            self.figures.setdefault(name, {})[one.name] = found
+            memory = one.server.memory() / MIB
+            label = f"{name:<16}{one.name if len(services) > 1 else '':<6}"
+            print(f"{label}{shown(found)}  RSS {memory:.0f} MiB", flush=True)
+        if self._options.profiles is not None:
+            self._profile(services[0], name)
+
+    def _profile(self, one: Service, name: str) -> None:
+        folder: Path = self._options.profiles
+        folder.mkdir(parents=True, exist_ok=True)
+        raw = self._folder / "profile"
+        text = profile(
+            one.server.pid,
+            self._options.seconds,
+            raw,
+            lambda: one.do(self._load, name, self._seconds),
+        )
+        (folder / f"{name}.txt").write_text(text)
+
+    def _services(self, stack: ExitStack, place: Path) -> Iterator[Service]:
+        if self._options.cluster:
+            yield cluster(stack, place / "cluster")
+            return
+        checkouts = {"this": None, "other": self._options.against}
+        for name, checkout in checkouts.items():
+            if name == "other" and checkout is None:
+                continue
+            folder = place / name
+            folder.mkdir()
+            server = Server.standalone(folder, self._options.server, checkout)
+            stack.enter_context(server)
+            homes = [folder / "root" / "nodes" / number for number in "12"]
+            yield Service(name, server, folder, homes)
 
 
-def _cluster(stack: ExitStack, folder: Path) -> Contestant:
+def cluster(stack: ExitStack, folder: Path) -> Service:
     """One api and one data process with six roots on a RabbitMQ of their own."""
     broker = RabbitMQ()
     stack.callback(broker.close)
     broker.start()
     one = stack.enter_context(conversations.cluster(folder, broker.url(), Child))
     homes = [folder / "root-0", folder / "root-1"]
-    return Contestant(
-        "cluster", Processes(one.port, (one.api, one.data)), folder, homes
+    server = Processes(one.port, (one.api, one.data))
+    return Service("cluster", server, folder, homes)
+
+
+def lean_rate(figures: Mapping[str, Mapping[str, Figures]]) -> str:
+    """What the clients can do: their rate against the server of plain files."""
+    found = figures.get("get-4k-c32", {})
+    rates = [each["limit"] for each in found.values()]
+    return f"{statistics.median(rates):,.0f}" if rates else "(not measured)"
+
+
+def report(bench: Bench, options: Any, facts: Mapping[str, str]) -> None:
+    """Write JSON, and the table beside it; print the table."""
+    goals: Mapping[str, Goal] = works.CLUSTER if options.cluster else works.STANDALONE
+    service = "cluster" if options.cluster else "standalone"
+    words = {
+        "service": service,
+        "rounds": 1 if options.quick else options.rounds,
+        "lean": sum(1 for line in LEAN.read_text().splitlines() if line.strip()),
+        "alone": lean_rate(bench.figures),
+        "processes": ", api and data service together" if options.cluster else "",
+    }
+    result = {
+        "machine": dict(facts),
+        "service": service,
+        "figures": bench.figures,
+        "peak MiB": bench.peaks,
+        "goals": {
+            name: {
+                **attrs.asdict(goals[name]),
+                "reached": reached(next(iter(found.values())), goals[name]),
+            }
+            for name, found in bench.figures.items()
+            if name in goals
+        },
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+    text = table(bench.figures, goals, bench.peaks, words)
+    options.json.with_suffix(".md").write_text(text)
+    print(f"\n{text}")
+
+
+def main(words: list[str]) -> int:
+    """Measure, print, write JSON, a table and profiles; says nothing about goals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    known = [name for name in WORKS if name != NAMES]
+    parser.add_argument("--only", default=",".join(known), help=", ".join(known))
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--cluster", action="store_true", help="api, data, RabbitMQ")
+    kind.add_argument("--search", action="store_true", help="a search server as well")
+    kind.add_argument("--against", type=Path, help="a checkout to compare with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--root", type=Path, default=Path("build"), help="on this disk")
+    parser.add_argument("--json", type=Path, help="default: build/hotpaths[-kind].json")
+    parser.add_argument(
+        "--profiles", type=Path, help="a folder for them; py-spy is run"
     )
-
-
-def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The figures as a table in Markdown."""
-    rows = ["| work | service | | | | |", "|---|---|---|---|---|---|"]
-    for work, by_name in figures.items():
-        for name, found in by_name.items():
-            cells = [f"{value:.2f} {what}" for what, value in found.items()]
-            cells += [""] * (4 - len(cells))
-            rows.append(f"| {work} | {name} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def _run(
-    contestants: list[Contestant],
-    pool: Pool,
-    needed: list[str],
-    works: list[str],
-    options: Any,
-) -> dict[str, dict[str, dict[str, float]]]:
-    figures: dict[str, dict[str, dict[str, float]]] = {}
-    beside = Path(sys.executable).parent
-    pyspy = shutil.which("py-spy") or shutil.which("py-spy", path=str(beside))
-    for one in contestants:
-        pool.apply(load, (one.server.port, "PUT", "warm", MIB, 2, 4, 1))
-    for work in needed:
-        rounds = options.rounds if work in works else 1
-        for _ in range(rounds):
-            for one in contestants:
-                one.do(pool, work, None, 0)
-        if work not in works:
-            continue
-        for one in contestants:
-            found = figures.setdefault(work, {})[one.name] = reported(work, one)
-            shown = "  ".join(f"{name} {value:8.2f}" for name, value in found.items())
-            memory = one.server.memory() / MIB
-            print(f"{work:<14}{one.name:<9}{shown}  RSS {memory:.0f} MiB", flush=True)
-        if options.profiles is not None:
-            options.profiles.mkdir(parents=True, exist_ok=True)
-            first = contestants[0]
-            first.do(pool, work, pyspy, options.seconds)
-            text = condensed(first.folder / "profile")
-            (options.profiles / f"{work}.txt").write_text(text)
-    for one in contestants:
-        peak = one.server.peak() / MIB
-        figures.setdefault("memory", {})[one.name] = {"peak MiB": peak}
-        print(f"{'memory':<14}{one.name:<9}peak MiB {peak:8.2f}", flush=True)
-    return figures
+    parser.add_argument("--seconds", type=int, default=12, help="of each profile")
+    parser.add_argument("server", nargs="*", help="options of the server, behind --")
+    options = parser.parse_args(words)
+    if unknown := set(options.only.split(",")) - set(known):
+        parser.error(f"--only {', '.join(sorted(unknown))} is not known")
+    if options.json is None:
+        kinds = {"-cluster": options.cluster, "-search": options.search}
+        suffix = "".join(text for text, chosen in kinds.items() if chosen)
+        options.json = Path(f"build/hotpaths{suffix}.json")
+    if options.against is not None:
+        options.against = options.against.resolve()
+    options.root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="hot-", dir=options.root)).resolve()
+    try:
+        facts = machine.facts(folder)
+        for name, value in facts.items():
+            print(f"{name:<28}{value}")
+        with Load() as load:
+            if options.search:
+                searching.measure(options, folder, load, facts)
+                return 0
+            bench = Bench(options, folder, load)
+            bench.run(options.only.split(","))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report(bench, options, facts)
+    return 0
 
 
 if __name__ == "__main__":

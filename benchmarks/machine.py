@@ -1,8 +1,7 @@
-"""What the machine is, and what it could do without a server."""
+"""What the machine is."""
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -14,11 +13,6 @@ from pathlib import Path
 
 import twisted
 from ostore import __version__
-from ostore.erasure.codec import Codecs
-from ostore.erasure.geometry import Buffer, Geometry
-
-STRIPE = 1 << 20
-GEOMETRY = Geometry(4, 2)
 
 
 def facts(folder: Path) -> dict[str, str]:
@@ -34,48 +28,6 @@ def facts(folder: Path) -> dict[str, str]:
         "file system": _file_system(folder),
         "4 KiB write and fdatasync": f"{_sync_time(folder) * 1000:.2f} ms",
     }
-
-
-def limit(folder: Path, size: int) -> float:
-    """Seconds to hash, code and durably write that many random bytes as six shards.
-
-    One thread, nothing overlaps: SHA-256 of each stripe, its parity, the blocks
-    appended to six files; then each file synced and named, and the folder synced.
-    """
-    content = memoryview(os.urandom(size))
-    codec = Codecs().get(GEOMETRY)
-    block = STRIPE // GEOMETRY.data
-    names = [folder / f"limit.{index}" for index in range(GEOMETRY.shards)]
-    started = time.perf_counter()
-    hasher = hashlib.sha256()
-    files = [
-        folder.joinpath(f"limit.{i}.temp").open("wb", buffering=0)
-        for i in range(len(names))
-    ]
-    for at in range(0, size, STRIPE):
-        stripe = content[at : at + STRIPE]
-        hasher.update(stripe)
-        blocks = [stripe[i : i + block] for i in range(0, STRIPE, block)]
-        shards: list[Buffer] = [*blocks, *codec.encode(blocks)]
-        for file, piece in zip(files, shards, strict=True):
-            file.write(piece)
-    for index, file in enumerate(files):
-        os.fdatasync(file.fileno())
-        file.close()
-        folder.joinpath(f"limit.{index}.temp").rename(names[index])
-    _sync_folder(folder)
-    took = time.perf_counter() - started
-    for name in names:
-        name.unlink()
-    return took
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sync_time(folder: Path) -> float:

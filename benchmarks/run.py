@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import client, machine
+from benchmarks import client, limits, machine
 from benchmarks.servers import Server
 
 MIB = 1 << 20
@@ -117,7 +117,7 @@ class Bench:
         for _ in range(self._rounds):
             if "limit" in only:
                 work = (self._folder, self._large)
-                seconds["limit"].append(self._pool.apply(machine.limit, work))
+                seconds["limit"].append(self._pool.apply(limits.large, work))
             if only & {"put-large", "get-large"}:
                 before = self.server.cpu()
                 took, digest = self._call(client.put, "/objects/large", self._large)

@@ -153,6 +153,12 @@ class SearchServer:
                 raise RuntimeError(f"{self.kind} did not start:\n{said[-2000:]}")
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None, "never started"
+        return self._process.pid
+
     def stop(self) -> None:
         """End it in peace. Idempotent."""
         if self._process is not None and self._process.poll() is None:

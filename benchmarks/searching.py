@@ -1,0 +1,300 @@
+"""PUTs of a cluster whose metadata lies in a search server, beside that server alone.
+
+One api, one data process with six roots, RabbitMQ, and the search server, all on this
+machine. In each round 32 clients PUT new contents of 4 KiB; then the documents which
+that made are read back and given to the server once more by two connections, as the
+api has two batches under way: by `_bulk` with the same parameters, in batches of the
+size that the api had, to an index of the same template.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks import client, conversations
+from benchmarks.figures import number
+from benchmarks.load import Job, Load
+from benchmarks.profiling import profile
+from benchmarks.servers import Processes
+from benchmarks.works import SEARCH, WORKS
+from ostore.backends.metadata.elastic_setup import HEADS
+from tests.support.livecluster import SEARCH as KIND
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.searchserver import SearchServer
+
+WORK = "put-4k-c32"
+LANES = 2
+"""Batches that an api has under way at once."""
+AGAIN = "bench-heads"
+"""The alias of the index that takes the documents once more."""
+COUNTED = """
+import os
+from ostore.backends.metadata import elastic_bulk
+told = os.open("batches", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+class Batches(elastic_bulk.Batches):
+    def __init__(self, send, *words, **options):
+        def counted(items):
+            os.write(told, f"{send.__name__} {len(items)}\\n".encode())
+            return send(items)
+        super().__init__(counted, *words, **options)
+elastic_bulk.Batches = Batches
+"""
+"""What an api does before it starts, to tell of its batches in a file."""
+_MOST = 10_000
+_PATIENCE = 60.0
+
+
+class Counted(conversations.Changed):
+    """An api that tells of its batches."""
+
+    BEFORE = COUNTED
+
+
+@attrs.frozen
+class Round:
+    """Rates a second, documents in a batch of the api, CPU ms of each for one PUT.
+
+    `alone` is the search server's rate, `server_alone` its CPU then.
+    """
+
+    put: float
+    p50: float
+    p99: float
+    alone: float
+    batch: float
+    reads: float
+    api: float
+    data: float
+    server: float
+    server_alone: float
+    clients: float
+
+
+class Search:
+    """The search server: asked as the api asks it, and by its statistics."""
+
+    def __init__(self, server: SearchServer) -> None:
+        self._server = server
+        self.processes = Processes(server.port, (server.pid,))
+
+    def prepare(self) -> None:
+        """Make the index that takes documents again, from the template of heads."""
+        self.ask("PUT", f"/{HEADS}-v900", f'{{"aliases": {{"{AGAIN}": {{}}}}}}')
+
+    def documents(self, prefix: str) -> Sequence[Mapping[str, Any]]:
+        """The heads of names below a prefix, at most 10,000."""
+        self.ask("POST", f"/{HEADS}/_refresh")
+        query = {"prefix": {"key": f"\0{prefix}/"}}
+        words = json.dumps({"size": _MOST, "query": query})
+        return list(self.ask("POST", f"/{HEADS}/_search", words)["hits"]["hits"])
+
+    def take(self, documents: Sequence[Mapping[str, Any]], batch: int) -> float:
+        """Documents a second in batches of that size, two at once."""
+        bodies = []
+        for at in range(0, len(documents), batch):
+            lines: list[object] = []
+            for each in documents[at : at + batch]:
+                lines += ({"create": {"_id": each["_id"]}}, each["_source"])
+            bodies.append("".join(json.dumps(line) + "\n" for line in lines))
+        path = f"/{AGAIN}/_bulk?require_alias=true&timeout=3s&wait_for_active_shards=1"
+
+        def begin(lane: int) -> Callable[[], list[float]]:
+            connection = self._connection()
+
+            def run() -> list[float]:
+                latencies = []
+                for body in bodies[lane::LANES]:
+                    sent = time.perf_counter()
+                    found = _exchange(connection, "POST", path, body)
+                    latencies.append(time.perf_counter() - sent)
+                    if found["errors"]:
+                        raise ConnectionError(f"not all was taken: {str(found)[:300]}")
+                connection.close()
+                return latencies
+
+            return run
+
+        took, _ = client.together(LANES, begin)
+        return len(documents) / took
+
+    def ask(self, method: str, path: str, body: str | None = None) -> Any:
+        """One request. Raises ConnectionError unless it went well."""
+        connection = self._connection()
+        try:
+            return _exchange(connection, method, path, body)
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)
+
+
+def measure(
+    options: Any, folder: Path, load: Load, facts: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Measure and print, write JSON and a table."""
+    with ExitStack() as stack:
+        broker = RabbitMQ()
+        stack.callback(broker.close)
+        broker.start()
+        server = SearchServer(folder / "search", KIND)
+        stack.callback(server.close)
+        server.start()
+        metadata = ["--es-server", server.url]
+        place = folder / "cluster"
+        one = stack.enter_context(
+            conversations.cluster(place, broker.url(), Counted, metadata)
+        )
+        _await_ready(one.port)
+        search = Search(server)
+        search.prepare()
+        seconds = 1.0 if options.quick else 5.0
+        _ = _round(load, one, search, place, "warm", seconds)
+        rounds = [
+            _round(load, one, search, place, f"{WORK}-{turn}", seconds)
+            for turn in range(1 if options.quick else options.rounds)
+        ]
+        if options.profiles is not None:
+            options.profiles.mkdir(parents=True, exist_ok=True)
+            runs = iter(range(1000))
+            text = profile(
+                one.api,
+                options.seconds,
+                folder / "profile",
+                lambda: load.do(_job(one.port, f"profile-{next(runs)}", seconds)),
+            )
+            (options.profiles / f"{WORK}-search.txt").write_text(text)
+    found = {
+        "machine": dict(facts),
+        "service": f"cluster, {KIND}",
+        "rounds": [attrs.asdict(each) for each in rounds],
+        "goal": SEARCH,
+        "ratio": statistics.median(each.put / each.alone for each in rounds),
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(found, indent=2) + "\n")
+    text = _table(rounds)
+    options.json.with_suffix(".md").write_text(text)
+    print(f"\n{text}")
+    return found
+
+
+def _await_ready(port: int) -> None:
+    """Until a PUT goes through: the api sets the search server up first."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        connection = client.Connection(port)
+        try:
+            head = connection.head("PUT", "/objects/ready", 4)
+            connection.socket.sendall(head + b"test")
+            connection.finish(200)
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+        finally:
+            connection.close()
+
+
+def _job(port: int, prefix: str, seconds: float) -> Job:
+    work = WORKS[WORK]
+    return Job(port, "PUT", work.size, range(32), 300, seconds, prefix)
+
+
+def _round(
+    load: Load,
+    one: conversations.Cluster,
+    search: Search,
+    folder: Path,
+    prefix: str,
+    seconds: float,
+) -> Round:
+    api, data = Processes(0, (one.api,)), Processes(0, (one.data,))
+    kinds = (api, data, search.processes)
+    before = [each.cpu() for each in kinds]
+    told = folder / "batches"
+    skip = told.stat().st_size
+    result = load.do(_job(one.port, prefix, seconds))
+    used = [each.cpu() - was for each, was in zip(kinds, before, strict=True)]
+    count = len(result.latencies)
+    batch = _mean(told, "_bulk", skip)
+    documents = search.documents(prefix)
+    if len(documents) != count:
+        raise ConnectionError(f"{len(documents)} heads after {count} PUTs")
+    began = search.processes.cpu()
+    alone = search.take(documents, max(1, round(batch)))
+    found = Round(
+        put=result.rate,
+        p50=result.slower_than(0.5) * 1000,
+        p99=result.slower_than(0.99) * 1000,
+        alone=alone,
+        batch=batch,
+        reads=_mean(told, "_mget", skip),
+        api=used[0] / count * 1000,
+        data=used[1] / count * 1000,
+        server=used[2] / count * 1000,
+        server_alone=(search.processes.cpu() - began) / count * 1000,
+        clients=result.cpu / count * 1000,
+    )
+    words = (f"{name} {number(value)}" for name, value in attrs.asdict(found).items())
+    print(f"{prefix:<16}{'  '.join(words)}  ratio {found.put / alone:.2f}", flush=True)
+    return found
+
+
+def _mean(path: Path, kind: str, skip: int) -> float:
+    """Documents in a batch of that kind, of those behind the first bytes of the file."""
+    lines = [line.split() for line in path.read_text()[skip:].splitlines()]
+    return statistics.mean(int(count) for name, count in lines if name == kind)
+
+
+def _table(rounds: Sequence[Round]) -> str:
+    def median(name: str) -> str:
+        return number(statistics.median(getattr(each, name) for each in rounds))
+
+    def spread(name: str) -> str:
+        values = [getattr(each, name) for each in rounds]
+        return f"{median(name)} ({number(min(values))} to {number(max(values))})"
+
+    ratio = statistics.median(each.put / each.alone for each in rounds)
+    met = "yes" if ratio >= SEARCH else "no"
+    rows = (
+        ("PUT of 4 KiB, 32 clients, a second", "", spread("put"), ""),
+        ("of these p50 / p99, ms", "", f"{median('p50')} / {median('p99')}", ""),
+        (f"{KIND} alone, documents a second", "", spread("alone"), ""),
+        ("ratio", f"{SEARCH:g}", f"{ratio:.2f}", met),
+        ("documents in a `_bulk` of the api", "", spread("batch"), ""),
+        ("and in an `_mget`", "", spread("reads"), ""),
+        ("CPU of a PUT, ms: api", "", median("api"), ""),
+        ("data service", "", median("data"), ""),
+        ("search server", "", median("server"), ""),
+        ("clients", "", median("clients"), ""),
+        ("CPU of a document alone, ms: search server", "", median("server_alone"), ""),
+    )
+    lines = ["| what | goal | reached | met |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: str | None
+) -> Any:
+    headers = {"Content-Type": "application/x-ndjson"}
+    if body is None or not path.partition("?")[0].endswith("_bulk"):
+        headers = {"Content-Type": "application/json"}
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    found = json.load(response)
+    if response.status >= 300:
+        raise ConnectionError(f"{method} {path}: {response.status} {str(found)[:300]}")
+    return found
