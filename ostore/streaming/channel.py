@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from ostore.erasure.geometry import Buffer
+from ostore.streaming.parsing import ParsingChannel
+from ostore.streaming.patience import Patience
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.wire import Inlet, Wire
 
@@ -25,9 +26,6 @@ RECEIVE = 256 * 1024
 
 HEAD = 16 * 1024
 """Bytes of one recv while a head is expected; what stands behind it is moved about."""
-
-LONGEST_LENGTH = 18
-"""Digits of a Content-Length; more would be beyond all storage."""
 
 
 def unsent(transport: Any) -> int:
@@ -65,8 +63,8 @@ class Successor(Protocol):
 
 
 @implementer(IHalfCloseableProtocol)
-class StreamingChannel(HTTPChannel):
-    """Parses requests (Twisted's parser) and hands them over when headers are in.
+class StreamingChannel(ParsingChannel):
+    """Owns a connection: what is read and written, and when it ends.
 
     Made by its site, ends with its connection. Three parties may stop the reading:
     the request's body (`pause_body`), the transport's full write buffer, and Twisted's
@@ -74,29 +72,21 @@ class StreamingChannel(HTTPChannel):
     used: the site looks at each connection every now and then (`examine`).
     """
 
-    requestFactory = StreamingRequest  # type: ignore[assignment]  # noqa: N815 - Twisted's hook; duck-typed there
-    timeOut = None  # noqa: N815 - Twisted's hook
     remote = ""
-    transport: Any
     _networkProducer: Any
 
     def __init__(self, site: StreamingSite) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
+        super().__init__(site.max_head)
         self.site = site
         self.lingering = False
-        self._refused = False
         self._heard_all = False
         self._body_paused = False
         self._lingered = 0
         self._linger_end: IDelayedCall | None = None
-        self.totalHeadersSize = self.MAX_LENGTH = site.max_head
         self._received = 0
         self._written = 0
-        self._since = site.clock.monotonic()
-        self._mark = (0, 0)
-        self._heads = 0
         self._ends = 0
-        self._slow_head: tuple[int, float] | None = None
+        self._patience = Patience(site, site.clock.monotonic())
         self._successor: Successor | None = None
         self._inlet = Inlet(site.buffers)
         self._wired = False
@@ -124,7 +114,7 @@ class StreamingChannel(HTTPChannel):
         if self._successor is not None:
             self._successor.took(data)
             return
-        super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted's
+        super().dataReceived(data)
 
     def rawDataReceived(self, data: Buffer) -> None:  # noqa: N802 - Twisted's hook
         """A part of a body, or what comes too early; nothing may precede a 101."""
@@ -133,36 +123,10 @@ class StreamingChannel(HTTPChannel):
             return
         super().rawDataReceived(data)  # type: ignore[arg-type]  # it only cuts it
 
-    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802 - Twisted's hook
-        """A line beyond Twisted's limit is refused like all that does not parse."""
-        self._receivedHeaderSize += len(line)
-        self._respondToBadRequestAndDisconnect()
-
-    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802 - Twisted's hook
-        if header == b"Content-Length" and len(data) > LONGEST_LENGTH:
-            return self._failChooseTransferDecoder()
-        chosen: bool = super()._maybeChooseTransferDecoder(header, data)  # type: ignore[no-untyped-call]  # Twisted's
-        return chosen
-
-    def allHeadersReceived(self) -> None:  # noqa: N802 - Twisted's hook
-        """Hand the request over now, unless it has no body and is over in a moment."""
-        self._heads += 1
-        request = self.requests[-1]
-        if not request.names_host(self._version):
-            self._refused = True
-            self._respondToBadRequestAndDisconnect()
-            return
-        request.begin(self, (self._command, self._path, self._version), self.length)
-        self.persistent = request.persistent
-        if self.length != 0:
-            self.site.dispatch(request)
-
     def allContentReceived(self) -> None:
         """Take back our own pause: from here on Twisted keeps the rules of reading."""
-        if self._refused:
-            return
         self.resume_body()
-        super().allContentReceived()  # type: ignore[no-untyped-call]  # Twisted's
+        super().allContentReceived()
 
     def resumeProducing(self) -> None:
         """The write buffer is empty: the producer may go on, and maybe the reading."""
@@ -210,28 +174,6 @@ class StreamingChannel(HTTPChannel):
             self._networkProducer.pauseProducing()
         super().requestDone(request)  # type: ignore[no-untyped-call]  # Twisted's
         self._close_when_served()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's hook
-        request = self.requests[-1] if self.requests else None
-        if request is not None and request.reply is None and self._head_is_large():
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"
-            )
-            self.close()
-        elif request is None or request.reply is None:
-            super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
-        elif request.reply.started:
-            self.abort()
-        else:
-            super()._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]  # Twisted's
-            request.connectionLost(Failure(ConnectionError("malformed body")))  # type: ignore[no-untyped-call]  # Twisted's
-
-    def _head_is_large(self) -> bool:
-        """Whether the headers are too long or too many (RFC 6585, 5)."""
-        return bool(
-            self._receivedHeaderSize > self.totalHeadersSize
-            or self._receivedHeaderCount > self.maxHeaders
-        )
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's is untyped
         """Fail what is under way and leave the site."""
@@ -329,10 +271,6 @@ class StreamingChannel(HTTPChannel):
         self._networkProducer.resumeProducing()
         self._linger_end = self.site.clock.call_later(self.site.linger_time, self.abort)
 
-    def abort(self) -> None:
-        """Cut the connection now."""
-        self.transport.abortConnection()
-
     # -- for the site
 
     @property
@@ -345,7 +283,7 @@ class StreamingChannel(HTTPChannel):
         if self._successor is not None:
             self._successor.leave()
             return
-        self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
+        super().close()
 
     def examine(self, now: float) -> None:
         """Let go of a client that owed us something for too long.
@@ -354,20 +292,23 @@ class StreamingChannel(HTTPChannel):
         answer that is out are progress enough.
         """
         waiting = unsent(self.transport)
-        turns = self._heads + self._ends
-        moved = self._received + self._written - waiting
-        if (
-            turns != self._mark[0]
-            or moved - self._mark[1] >= self.site.least_progress
-            or not (waiting or self._owes())
+        if self._patience.ends(
+            now,
+            self._heads + self._ends,
+            self._received + self._written - waiting,
+            owed=bool(waiting or self._owes()),
+            head=self._heads if self._in_head and not self.paused else None,
         ):
-            self._since, self._mark = now, (turns, moved)
-        if now - self._since >= self.site.idle or self._head_is_late(now):
-            self._since = now
             if waiting or self.transport.disconnecting:
                 self.abort()
             else:
                 self.close()
+
+    @property
+    def _in_head(self) -> bool:
+        if self.requests:
+            return self.requests[0].reply is None
+        return bool(self._buffer)
 
     def _owes(self) -> bool:
         if self._successor is not None:
@@ -379,12 +320,3 @@ class StreamingChannel(HTTPChannel):
             return True
         body = request.body
         return not (body.complete or self._body_paused or body.withheld)
-
-    def _head_is_late(self, now: float) -> bool:
-        in_head = self.requests[0].reply is None if self.requests else self._buffer
-        if self.paused or not in_head:
-            self._slow_head = None
-            return False
-        if self._slow_head is None or self._slow_head[0] != self._heads:
-            self._slow_head = (self._heads, now)
-        return now - self._slow_head[1] >= self.site.head_time

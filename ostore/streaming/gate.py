@@ -20,6 +20,45 @@ class GateClosed(Exception):
     """The gate was closed while, or before, somebody read from it."""
 
 
+class Whole:
+    """A gate whose source gave all it has and ended before anybody read."""
+
+    paused = False
+
+    def __init__(self, data: Buffer) -> None:
+        self.closed = False
+        self._data = data
+
+    @property
+    def held(self) -> int:
+        """Bytes that nobody read yet."""
+        return len(self._data)
+
+    async def read(self) -> Buffer:
+        """All of them at once, then b"". Raises GateClosed."""
+        if self.closed:
+            raise GateClosed
+        data, self._data = self._data, b""
+        return data
+
+    def push(self, data: Buffer) -> None:
+        """Dropped, as anything after the end."""
+
+    def hold(self) -> None:
+        """Nobody is to wait."""
+
+    def end(self) -> None:
+        """It has ended."""
+
+    def fail(self, error: Exception) -> None:
+        """Too late to break."""
+
+    def close(self) -> None:
+        """Drop what was not read."""
+        self.closed = True
+        self._data = b""
+
+
 class Gate:
     """Owns the bytes between source and reader, and the source's pause and resume.
 

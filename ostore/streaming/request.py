@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ClientGone
-from ostore.streaming.gate import Gate
+from ostore.streaming.gate import Gate, Whole
+from ostore.streaming.head import Fields, right_host
 
 if TYPE_CHECKING:
     from ostore.streaming.channel import StreamingChannel, Successor
@@ -25,9 +27,6 @@ BODY_LOW = 128 * 1024
 SMALL_REST = 256 * 1024
 """An unread rest up to this size is read and dropped to keep the connection."""
 
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-"""The characters of a host and a port (RFC 3986, 3.2)."""
-
 
 class RequestBody:
     """The body of one request, with back-pressure up to the client's socket.
@@ -36,17 +35,22 @@ class RequestBody:
     counts what came so far; `complete` says that the last byte came.
     """
 
-    def __init__(self, channel: StreamingChannel, length: int | None) -> None:
+    def __init__(
+        self, channel: StreamingChannel, length: int | None, data: bytes = b""
+    ) -> None:
+        """`data` came with the head: nothing of the body, or all there is."""
         self.length = length
-        self.received = 0
+        self.received = len(data)
         self.complete = length == 0
         self.withheld = False
         self._channel = channel
-        self._gate = Gate(BODY_HIGH, BODY_LOW, channel.pause_body, channel.resume_body)
-        if self.complete:
-            self._gate.end()
+        self._gate = (
+            Whole(data)
+            if length == len(data)
+            else Gate(BODY_HIGH, BODY_LOW, channel.pause_body, channel.resume_body)
+        )
 
-    async def read(self) -> Buffer:
+    def read(self) -> Coroutine[Any, Any, Buffer]:
         """The next bytes, b"" at the end. One reader at a time.
 
         The first call grants `Expect: 100-continue`. Raises ClientGone behind the last
@@ -55,7 +59,7 @@ class RequestBody:
         if self.withheld:
             self.withheld = False
             self._channel.grant()
-        return await self._gate.read()
+        return self._gate.read()
 
     @property
     def held(self) -> int:
@@ -98,54 +102,60 @@ class RequestBody:
 class StreamingRequest:
     """One request, made by its channel; the site's `handle` gets it before its body.
 
-    Until `begin` it only gathers headers. All bytes attributes are as sent: `method`,
-    `uri` (the target), `path` (the target without query, not decoded),
-    `query_string` (what stands behind the first `?`) and `version`.
+    All bytes attributes are as sent: `method`, `uri` (the target), `path` (the target
+    without query, not decoded), `query_string` (what stands behind the first `?`) and
+    `version`; `fields` are the headers.
     """
 
     method = uri = path = query_string = version = b""
+    fields: Fields
     body: RequestBody
     reply: Reply | None = None
 
     def __init__(self, channel: StreamingChannel, queued: object = None) -> None:
         self.channel: StreamingChannel | None = channel
-        self.requestHeaders = Headers()
         self.remote = channel.remote
         self.finished = False
+
+    @cached_property
+    def requestHeaders(self) -> Headers:  # noqa: N802 - Twisted's name
+        """What Twisted's parser gathers; of a head that came in one piece, nothing."""
+        return Headers()
+
+    def gathered(self) -> Fields:
+        """The headers that Twisted's parser has gathered."""
+        lines = self.requestHeaders.getAllRawHeaders()
+        return {name.lower(): values for name, values in lines}
 
     def header(self, name: str) -> str | None:
         """A header's value, several ones joined by ", "; None when absent.
 
         Text is UTF-8; other bytes become surrogate escapes, as in `Reply.headers`.
         """
-        values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
+        values = self.fields.get(name.lower().encode("ascii"))
         if values is None:
             return None
-        return b", ".join(values).decode("utf-8", "surrogateescape")
-
-    def names_host(self, version: bytes) -> bool:
-        """Whether there is one Host header, and a right one (RFC 9112, 3.2).
-
-        HTTP/1.0 may leave it out.
-        """
-        hosts = self.requestHeaders.getRawHeaders(b"Host") or []
-        if not hosts:
-            return version == b"HTTP/1.0"
-        return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+        value = values[0] if len(values) == 1 else b", ".join(values)
+        return value.decode("utf-8", "surrogateescape")
 
     def begin(
-        self,
-        channel: StreamingChannel,
-        head: tuple[bytes, bytes, bytes],
-        length: int | None,
+        self, head: tuple[bytes, bytes, bytes], fields: Fields, body: RequestBody
     ) -> None:
         """All headers are in; `head` is the request line's three parts."""
         self.method, self.uri, self.version = head
         self.path, _, self.query_string = self.uri.partition(b"?")
-        self.body = RequestBody(channel, length)
-        expect = self.requestHeaders.getRawHeaders(b"Expect")
-        if expect and self.version == b"HTTP/1.1" and length != 0:
-            self.body.withheld = expect[0].lower() == b"100-continue"
+        self.fields = fields
+        self.body = body
+        expect = fields.get(b"expect")
+        if expect and self.version == b"HTTP/1.1" and body.length != 0:
+            body.withheld = expect[0].lower() == b"100-continue"
+
+    @property
+    def names_host(self) -> bool:
+        """Whether the Host header is right; HTTP/1.0 may leave it out."""
+        if b"host" not in self.fields:
+            return self.version == b"HTTP/1.0"
+        return right_host(self.fields)
 
     @property
     def persistent(self) -> bool:
@@ -155,7 +165,7 @@ class StreamingRequest:
         """
         if self.version != b"HTTP/1.1":
             return False
-        values = self.requestHeaders.getRawHeaders(b"Connection")
+        values = self.fields.get(b"connection")
         if values is None:
             return True
         options = b",".join(values).lower().split(b",")
@@ -170,7 +180,7 @@ class StreamingRequest:
         self.body.close()
         if self.body.complete:
             self._leave(channel)
-        elif not channel.persistent:
+        elif not channel.persistent and self.body.received != self.body.length:
             channel.linger()
 
     def leave_to(self, successor: Successor) -> None:

@@ -41,7 +41,7 @@ def put_request(
         name=name,
         digest=digest,
         size=call.body.length,
-        headers=kept_headers(call.request.requestHeaders.getAllRawHeaders()),
+        headers=kept_headers(call.request.fields.items()),
         condition=write_condition(call, create_only=create_only),
         put_id=put_id(call, name),
     )
