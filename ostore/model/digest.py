@@ -83,8 +83,10 @@ def wanted(header: str | None) -> bool | None:
 
     What breaks the syntax says nothing.
     """
+    if header is None:
+        return None
     try:
-        found = dict(_members(header or "", Malformed("")))
+        found = dict(_members(header, Malformed("")))
     except Malformed:
         return None
     value = found.get("sha-256", "")

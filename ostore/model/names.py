@@ -22,9 +22,11 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 def object_name(raw: bytes) -> str:
     """The name in a percent-encoded path, decoded once. Raises Malformed."""
-    if _BAD_ESCAPE.search(raw):
-        raise Malformed("in a name '%' is followed by two hex digits")
-    decoded = unquote_to_bytes(raw)
+    decoded = raw
+    if b"%" in raw:
+        if _BAD_ESCAPE.search(raw):
+            raise Malformed("in a name '%' is followed by two hex digits")
+        decoded = unquote_to_bytes(raw)
     if not decoded:
         raise Malformed("the name is empty; it has 1 to 1024 bytes")
     if len(decoded) > MAX_NAME:

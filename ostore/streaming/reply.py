@@ -17,6 +17,8 @@ from ostore.streaming.wire import AT_ONCE
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
+_LENGTH = "content-length"
+
 BODILESS = (101, 204, 304)
 """Statuses that never have a body (RFC 9110, 6.4.1)."""
 
@@ -72,9 +74,8 @@ class Reply:
     `gone` that the connection was lost or cut before the end, `sent` counts body bytes.
     """
 
-    def __init__(
-        self, request: StreamingRequest, request_id: str, server: str, date: str
-    ) -> None:
+    def __init__(self, request: StreamingRequest, request_id: str, common: str) -> None:
+        """`common`: header lines that every answer of this second bears."""
         self.request_id = request_id
         self.status = 200
         self.headers: dict[str, str] = {}
@@ -83,9 +84,7 @@ class Reply:
         self.gone = False
         self.sent = 0
         self._request = request
-        self._common = (
-            f"Server: {server}\r\nDate: {date}\r\nX-Request-Id: {request_id}\r\n"
-        )
+        self._common = common
         self._promised: int | None = None
         self._chunked = False
         self._flow: Outflow | None = None
@@ -214,22 +213,21 @@ class Reply:
 
     def _head(self, channel: StreamingChannel) -> bytes:
         """The head as bytes; from here on the answer has started."""
-        self._promised = None
-        version = self._request.version.decode("ascii")
-        phrase = PHRASES.get(self.status, "Unknown")
-        lines = [f"{version} {self.status} {phrase}\r\n", self._common]
-        for name, value in self.headers.items():
-            if name.lower() == "content-length":
-                self._promised = int(value)
-            lines.append(f"{name}: {value}\r\n")
-        if self._promised is None and not self._mute and version == "HTTP/1.1":
+        request, headers, status = self._request, self.headers, self.status
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        self._promised = _promised(headers)
+        current = request.version == b"HTTP/1.1"
+        if self._promised is None and current and not self._mute:
             self._chunked = True
             lines.append("Transfer-Encoding: chunked\r\n")
-        if not channel.keeps(self._request):
+        if not channel.keeps(request):
             lines.append("Connection: close\r\n")
-        lines.append("\r\n")
-        text = "".join(lines)
-        if not text.count("\r") == text.count("\n") == len(lines) + 2 or "\0" in text:
+        text = (
+            f"{'HTTP/1.1' if current else 'HTTP/1.0'} {status} "
+            f"{PHRASES.get(status, 'Unknown')}\r\n"
+            f"{self._common}X-Request-Id: {self.request_id}\r\n{''.join(lines)}\r\n"
+        )
+        if not text.count("\r") == text.count("\n") == len(lines) + 5 or "\0" in text:
             raise ValueError("a header holds a line break or NUL")
         self.started = True
         return text.encode("utf-8", "surrogateescape")
@@ -239,3 +237,11 @@ class Reply:
             channel.unregisterProducer()  # type: ignore[no-untyped-call]  # Twisted's
         self.finished = True
         self._request.conclude()
+
+
+def _promised(headers: Mapping[str, str]) -> int | None:
+    """The Content-Length, however it is spelt."""
+    value = headers.get("Content-Length")
+    if value is None:
+        value = next((v for k, v in headers.items() if k.lower() == _LENGTH), None)
+    return None if value is None else int(value)

@@ -45,6 +45,8 @@ class Call:
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """Decoded query parameters, blank values kept. Raises Malformed."""
+        if not self.request.query_string:
+            return {}
         try:
             return parse_qs(
                 self.request.query_string.decode("ascii"),
@@ -72,11 +74,13 @@ class Resource:
 
     allowed: tuple[str, ...] = ()
 
-    async def serve(self, call: Call) -> None:
+    def serve(self, call: Call) -> Awaitable[None]:
         """Run the method's coroutine. Raises Problem 405 and what the method raises."""
         if call.method in self.allowed:
-            await self._method(call.method)(call)
-            return
+            return self._method(call.method)(call)
+        return self._serve_other(call)
+
+    async def _serve_other(self, call: Call) -> None:
         allow = {"Allow": ", ".join((*self.allowed, "OPTIONS"))}
         if call.method != "OPTIONS":
             detail = f"allowed here: {allow['Allow']}"
@@ -95,7 +99,8 @@ class Dispatcher:
 
     `route(call)` gives the resource, or raises NotFound. An error after the first byte
     cuts the connection. One dict of plain values a request goes to `log_line`, without
-    any header but the user agent; `redact` is applied to the target before.
+    any header but the user agent; `redact` is applied to the target before. `ended` is
+    told of each request, with the seconds that it took.
     """
 
     def __init__(
@@ -104,12 +109,16 @@ class Dispatcher:
         clock: Clock,
         log_line: Callable[[dict[str, object]], None],
         redact: Callable[[str], str],
+        ended: Callable[[StreamingRequest, Reply, float], None] = lambda *_: None,
     ) -> None:
         self._route = route
+        self._ended = ended
         self._clock = clock
         self._log_line = log_line
         self._redact = redact
         self._log = Logger()
+        self._second = -1
+        self._until_second = ""
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
         """Answer one request; raises nothing but CancelledError."""
@@ -125,7 +134,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - every error has its answer
             self._answer(reply, error)
         finally:
-            self._write_line(call, self._clock.monotonic() - began)
+            seconds = self._clock.monotonic() - began
+            self._write_line(call, seconds)
+            self._ended(request, reply, seconds)
 
     def _answer(self, reply: Reply, error: Exception) -> None:
         problem = as_problem(error)
@@ -140,12 +151,11 @@ class Dispatcher:
 
     def _write_line(self, call: Call, seconds: float) -> None:
         reply, request = call.reply, call.request
-        time = datetime.fromtimestamp(self._clock.wall(), UTC)
         agent = request.header("User-Agent") or ""
         target = self._redact(request.uri.decode("latin-1"))
         self._log_line(
             {
-                "time": time.isoformat(timespec="milliseconds"),
+                "time": self._now(),
                 "request_id": reply.request_id,
                 "remote": request.remote,
                 "method": printable(call.method, LONGEST_AGENT),
@@ -158,6 +168,14 @@ class Dispatcher:
                 "user_agent": printable(agent, LONGEST_AGENT),
             }
         )
+
+    def _now(self) -> str:
+        """RFC 3339 in UTC with milliseconds."""
+        second, fraction = divmod(self._clock.wall(), 1)
+        if second != self._second:
+            self._second = second
+            self._until_second = datetime.fromtimestamp(second, UTC).isoformat()[:19]
+        return f"{self._until_second}.{int(fraction * 1000):03d}+00:00"
 
 
 def printable(text: str, limit: int) -> str:

@@ -102,7 +102,7 @@ class StreamingSite(ServerFactory):
         self._glance: IDelayedCall | None = None
         self._empty: list[Deferred[None]] = []
         self._second = -1
-        self._date = ""
+        self._common = ""
 
     def buildProtocol(self, addr: IAddress | None) -> StreamingChannel | TurnedAway:
         """A channel; what cuts the connection once draining, and beyond the limits."""
@@ -123,7 +123,7 @@ class StreamingSite(ServerFactory):
 
     def dispatch(self, request: StreamingRequest) -> None:
         """Called by the channel with each request: run `handle` beside it."""
-        reply = Reply(request, self._entropy(16).hex(), self._server, self._now())
+        reply = Reply(request, self._entropy(16).hex(), self._now())
         request.reply = reply
         self._tasks.spawn("a request", lambda: self._serve(request, reply))
 
@@ -218,11 +218,13 @@ class StreamingSite(ServerFactory):
             self._look_later()
 
     def _now(self) -> str:
+        """The header lines of this second."""
         second = int(self.clock.wall())
         if second != self._second:
             self._second = second
-            self._date = formatdate(second, usegmt=True)
-        return self._date
+            date = formatdate(second, usegmt=True)
+            self._common = f"Server: {self._server}\r\nDate: {date}\r\n"
+        return self._common
 
 
 def _reached(most: int | None, count: int) -> bool:

@@ -118,19 +118,19 @@ class Tasks:
         if self._stopped:
             return
 
-        async def run() -> None:
-            try:
-                await work()
-            except CancelledError:
-                pass
-            except Exception:  # noqa: BLE001 - the last stop of a background failure
-                self.failed += 1
-                self._log.failure("{what} failed", Failure(), what=what)  # type: ignore[no-untyped-call]
-
-        task = Deferred.fromCoroutine(run())
+        task = start(self._run(what, work))
         if not task.called:
             self._running.add(task)
             _ = task.addBoth(self._ended, task)
+
+    async def _run(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except CancelledError:
+            pass
+        except Exception:  # noqa: BLE001 - the last stop of a background failure
+            self.failed += 1
+            self._log.failure("{what} failed", Failure(), what=what)  # type: ignore[no-untyped-call]
 
     def _ended(self, _: object, task: Deferred[None]) -> None:
         self._running.discard(task)

@@ -70,16 +70,20 @@ class Wire(tcp.Server):
         """Send all of them when the kernel takes them."""
         if not self.connected or self._writeDisconnected or self._aborting:
             return
-        first = not self._queue
-        for piece in pieces:
-            if piece:
-                self._queue.append(memoryview(piece))
-                self._tempDataLen += len(piece)
-        if first and self._tempDataLen <= AT_ONCE:
-            self._send()  # what goes wrong goes wrong again in the reactor's turn
-        if self._queue:
-            self._maybePauseProducer()  # type: ignore[no-untyped-call]  # Twisted's
-            self.startWriting()  # type: ignore[no-untyped-call]  # Twisted's
+        pieces = tuple(pieces)
+        length, sent = sum(map(len, pieces)), 0
+        if not self._queue and length <= AT_ONCE:
+            try:
+                sent = self.socket.sendmsg(pieces)
+            except OSError:
+                sent = 0  # what goes wrong goes wrong again in the reactor's turn
+            if sent == length:
+                return
+        self._queue.extend(memoryview(piece) for piece in pieces if piece)
+        self._tempDataLen += length
+        self._taken(sent)
+        self._maybePauseProducer()  # type: ignore[no-untyped-call]  # Twisted's
+        self.startWriting()  # type: ignore[no-untyped-call]  # Twisted's
 
     def doWrite(self) -> Any:  # noqa: N802 - Twisted's name
         """The socket takes more: called by the reactor."""
@@ -110,6 +114,11 @@ class Wire(tcp.Server):
             return None
         except OSError:
             return main.CONNECTION_LOST
+        self._taken(sent)
+        return None
+
+    def _taken(self, sent: int) -> None:
+        """So many bytes of the queue are with the kernel."""
         self._tempDataLen -= sent
         while sent:
             piece = self._queue[0]
@@ -118,7 +127,6 @@ class Wire(tcp.Server):
                 break
             sent -= len(piece)
             self._queue.popleft()
-        return None
 
     def _drained(self) -> Any:
         """Nothing is left to send, and nobody wants to send more now."""

@@ -50,13 +50,12 @@ def written(version: Version) -> dict[str, str]:
 
 def describing(version: Version) -> dict[str, str]:
     """The header lines of a read, but for those that tell its length."""
-    return {
-        **given_back(version.headers),
-        **written(version),
-        "Repr-Digest": repr_digest_header(version.hash),
-        "Last-Modified": _date(version.created // 1000),
-        "Accept-Ranges": "bytes",
-    }
+    headers = given_back(version.headers)
+    headers.update(written(version))
+    headers["Repr-Digest"] = repr_digest_header(version.hash)
+    headers["Last-Modified"] = _date(version.created // 1000)
+    headers["Accept-Ranges"] = "bytes"
+    return headers
 
 
 def coded(version: Version, coding: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import attrs
 
 from ostore.engine.store import Begun, ObjectStore
@@ -42,9 +44,9 @@ class ObjectResource(Resource):
         self._name = name
         self._require_digest = require_digest
 
-    async def get(self, call: Call) -> None:
+    def get(self, call: Call) -> Awaitable[None]:
         """The object, or its head alone."""
-        await read_object(call, self._store, self._name, self._workers)
+        return read_object(call, self._store, self._name, self._workers)
 
     async def put(self, call: Call) -> None:
         """A new version, of the body or of another object's content."""

@@ -14,19 +14,24 @@ from ostore.streaming.resource import Call, Problem
 from ostore.web.api import parameters
 from ostore.web.api.answers import coded, describing, naming
 
+UNCONDITIONAL = ReadConditions()
+_CONDITIONAL = frozenset(
+    {
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+    }
+)
+
 
 async def read_object(
     call: Call, store: ObjectStore, name: str, workers: Workers
 ) -> None:
     """Answer with the object, parts of it, or why not. Raises what `open` raises."""
     number = parameters.version(call)
-    conditions = ReadConditions.parse(
-        call.header("If-Match"),
-        call.header("If-None-Match"),
-        call.header("If-Modified-Since"),
-        call.header("If-Unmodified-Since"),
-        call.header("If-Range"),
-    )
+    conditions = _conditions(call)
     opened = await store.open(name, number)
     version = opened.version
     codable = worth_coding(version.headers, version.size)
@@ -37,8 +42,13 @@ async def read_object(
         codings = (IDENTITY,)  # of coded bytes no digest is known before they are out
     modified = version.created / 1000
     spans_wanted = call.header("Range") if call.method == "GET" else None
-    if not conditions.range_allowed(version.hash, modified) or (
-        conditions.range_by_date and number is None and not await _alone(store, version)
+    if spans_wanted is not None and (
+        not conditions.range_allowed(version.hash, modified)
+        or (
+            conditions.range_by_date
+            and number is None
+            and not await _alone(store, version)
+        )
     ):
         spans_wanted = None
     verdict = conditions.decide(
@@ -78,6 +88,18 @@ async def read_object(
         await _send(call, opened, spans[0] if spans else None)
     else:
         await _send_parts(call, opened, spans)
+
+
+def _conditions(call: Call) -> ReadConditions:
+    if _CONDITIONAL.isdisjoint(call.request.fields):
+        return UNCONDITIONAL
+    return ReadConditions.parse(
+        call.header("If-Match"),
+        call.header("If-None-Match"),
+        call.header("If-Modified-Since"),
+        call.header("If-Unmodified-Since"),
+        call.header("If-Range"),
+    )
 
 
 async def _alone(store: ObjectStore, version: Version) -> bool:

@@ -50,6 +50,7 @@ _NAMED: Final = {
     b"/cluster/nodes/": "/cluster/nodes/{node}",
 }
 
+_OBJECTS = b"/objects/"
 OBJECTS = frozenset({"/objects/{name}", "/versions/{name}"})
 SMALL = 64 * 1024
 """Requests to those of so few bytes tell whether the service is slow."""
@@ -63,6 +64,8 @@ def match(path: bytes) -> tuple[str, bytes]:
 
     Nothing is decoded or normalised: `%2F`, `..` and `//` belong to a name.
     """
+    if path.startswith(_OBJECTS) and len(path) > len(_OBJECTS):
+        return "/objects/{name}", path[len(_OBJECTS) :]
     if path[:1] != b"/" and b"://" in path:
         # absolute form (RFC 9112, 3.2.2)
         _, slash, rest = path.partition(b"://")[2].partition(b"/")
@@ -118,7 +121,6 @@ class Api:
         self._took = took
         self._instant_upload = instant_upload
         self._workers = workers
-        self._clock = clock
         self._require_digest = require_digest
         self._traffic = Traffic(lambda: {**store.figures(), **figures()})
         self._fixed: dict[str, Resource] = {
@@ -132,31 +134,25 @@ class Api:
             "/metrics": Metrics(self._traffic, page),
         }
         redact = hide_after("/temp/")
-        self._dispatch = Dispatcher(self._route, clock, log_line, redact)
+        self._dispatch = Dispatcher(self._route, clock, log_line, redact, self._ended)
 
     def metrics(self) -> bytes:
         """What this process counts."""
         return self._traffic.text()
 
-    async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
+    def __call__(self, request: StreamingRequest, reply: Reply) -> Awaitable[None]:
         """Answer one request."""
-        began = self._clock.monotonic()
         self._traffic.begin()
-        try:
-            await self._dispatch(request, reply)
-        finally:
-            took = self._clock.monotonic() - began
-            label, _ = match(request.path)
-            if label in OBJECTS and request.body.received + reply.sent <= SMALL:
-                self._took(took)
-            self._traffic.end(
-                request.method.decode("latin-1"),
-                label,
-                reply.status if reply.started else None,
-                took,
-                request.body.received,
-                reply.sent,
-            )
+        return self._dispatch(request, reply)
+
+    def _ended(self, request: StreamingRequest, reply: Reply, took: float) -> None:
+        label, _ = match(request.path)
+        received = request.body.received
+        if label in OBJECTS and received + reply.sent <= SMALL:
+            self._took(took)
+        status = reply.status if reply.started else None
+        method = request.method.decode("latin-1")
+        self._traffic.end(method, label, status, took, received, reply.sent)
 
     def _route(self, call: Call) -> Resource:
         label, rest = match(call.path)
