@@ -117,7 +117,7 @@ class Dispatcher:
         self._log_line = log_line
         self._redact = redact
         self._log = Logger()
-        self._second = -1
+        self._second = -1.0
         self._until_second = ""
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
