@@ -211,7 +211,7 @@ class Side:
         await member.publish("apiServers", signer.seal(beat_first))
         await CLOCK.sleep(0.01)
         store = nodes.store(node)
-        voice = Announcer(member, signer, node, store, beat, repeated)
+        voice = Announcer(member, signer, CLOCK, node, store, beat, repeated)
         await voice.start()
 
     async def put(self, noise: bytes, name: str) -> None:

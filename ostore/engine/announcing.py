@@ -1,4 +1,4 @@
-"""A node's voice on the bus: heartbeats out, answers to locates back."""
+"""A node's voice on the bus: heartbeats out, claims, and who answers questions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
+from ostore.engine.answering import Answering
 from ostore.interfaces import IMessageBus, IShardStore
-from ostore.model.errors import BusUnavailable, Refused, ShardError
-from ostore.model.layouts import Holding
+from ostore.model.errors import BusUnavailable, Refused
+from ostore.model.fields import BadMessage
 from ostore.model.messages import (
-    Answer,
-    BadMessage,
+    API_TOPIC,
+    DATA_TOPIC,
+    LOCATES,
     Claim,
     Hello,
     Locate,
+    Locates,
     Message,
     Signer,
     Taken,
@@ -25,8 +27,8 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.schedule import Repeated
 from ostore.streaming.tasks import Tasks
 
-MAX_ANSWERS = 1000
-"""Locates answered at once; the asker's time-out covers the ones beyond."""
+CAPABILITIES = (LOCATES,)
+"""What the heartbeats of a node with such a voice say that it can."""
 CLAIM = 1.0
 """Seconds in which a live holder of our node id answers."""
 BUS_LOOK = 0.1
@@ -43,6 +45,7 @@ class Announcer:
         self,
         bus: IMessageBus,
         signer: Signer,
+        clock: Clock,
         node: str,
         store: IShardStore,
         beat: Callable[[], Heartbeat],
@@ -51,8 +54,9 @@ class Announcer:
         self.dropped = 0
         self._bus = bus
         self._signer = signer
+        self._clock = clock
         self._node = node
-        self._store = store
+        self._answering = Answering(bus, signer, clock, node, store)
         self._beat = beat
         self._holder: Boot | None = None
         self._speaking = False
@@ -60,7 +64,7 @@ class Announcer:
         self._tasks = Tasks(self._log)
         self._period = repeated(self.announce)
 
-    async def claim(self, clock: Clock) -> None:
+    async def claim(self) -> None:
         """Wait for the bus, then make sure that nobody else speaks under our id.
 
         Raises Refused when the id is taken: this root is a copy of another's. Of two
@@ -70,14 +74,14 @@ class Announcer:
         self._bus.listen(self._answered)
         while True:
             while not self._bus.up:
-                await clock.sleep(BUS_LOOK)
+                await self._clock.sleep(BUS_LOOK)
             boot = self._beat().boot
             claim = Claim(self._node, boot, self._bus.address)
             try:
                 await self._bus.publish(DATA_TOPIC, self._signer.seal(claim), CLAIM)
             except BusUnavailable:
                 continue
-            await clock.sleep(CLAIM)
+            await self._clock.sleep(CLAIM)
             if self._holder is not None:
                 raise Refused(
                     f"another process speaks for node {self._node}: this storage root "
@@ -100,6 +104,7 @@ class Announcer:
         """Fall silent."""
         self._speaking = False
         await self._period.stop()
+        await self._answering.stop()
         await self._tasks.stop()
 
     async def announce(self) -> None:
@@ -121,9 +126,8 @@ class Announcer:
             return
         elif isinstance(message, Hello):
             self._tasks.spawn("announcing", self.announce)
-        elif isinstance(message, Locate) and len(self._tasks) < MAX_ANSWERS:
-            question = message
-            self._tasks.spawn("answering", lambda: self._answer(question, reply_to))
+        elif isinstance(message, Locate | Locates):
+            self._answering.asked(message, reply_to)
 
     def _contested(self, claim: Claim, reply_to: str) -> None:
         ours = self._beat().boot
@@ -133,7 +137,9 @@ class Announcer:
             self._holder = claim.boot
         else:
             taken = self._signer.seal(Taken(self._node, ours))
-            self._tasks.spawn("a claim", lambda: self._send(reply_to, taken, CLAIM))
+            self._tasks.spawn(
+                "a claim", lambda: self._answering.send(reply_to, taken, CLAIM)
+            )
 
     def _answered(self, body: bytes) -> None:
         message = self._open(body)
@@ -146,22 +152,3 @@ class Announcer:
         except BadMessage:
             self.dropped += 1
             return None
-
-    async def _answer(self, question: Locate, reply_to: str) -> None:
-        try:
-            holding = await self._store.find(question.hash)
-        except ShardError:
-            holding = Holding("unsure")
-        answer = Answer(
-            id=question.id,
-            node=self._node,
-            state=holding.state,
-            shards=tuple((shard.index, shard.layout) for shard in holding.shards),
-        )
-        await self._send(reply_to, self._signer.seal(answer), question.ttl_ms / 1000)
-
-    async def _send(self, reply_to: str, body: bytes, ttl: float) -> None:
-        try:
-            await self._bus.send(reply_to, body, ttl)
-        except BusUnavailable:
-            self._log.debug("answer not sent: the bus is away")

@@ -7,49 +7,29 @@ from typing import cast
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ostore.engine.asking import Ask, Asking
 from ostore.engine.places import Places
 from ostore.interfaces import IMessageBus, INodes
 from ostore.model.census import Census, Standing
 from ostore.model.errors import BusUnavailable, NodeUnreachable, ShardError
-from ostore.model.layouts import Holding, ShardFacts
-from ostore.model.messages import Answer, BadMessage, Hello, Locate, Message, Signer
+from ostore.model.fields import BadMessage
+from ostore.model.layouts import Holding
+from ostore.model.messages import (
+    API_TOPIC,
+    DATA_TOPIC,
+    LOCATES,
+    Hello,
+    Signer,
+)
 from ostore.model.nodes import Heartbeat, Member, Members
 from ostore.model.placement import Candidate, candidates
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks, gather, start, succeeded
 
-API_TOPIC = "apiServers"
-DATA_TOPIC = "dataServers"
-DATA_FIRST = 0.02
-"""Seconds that a reader waits for data shards once k of a layout are known."""
-MAX_ASKS = 10_000
-"""Locates under way at once; more are refused as if the bus were away."""
 UNTRUSTED = frozenset({"suspect", "down", "conflict"})
 """States of nodes on which nothing is looked for without asking first."""
-
-
-@attrs.define(eq=False)
-class _Ask:
-    """One locate under way: its census, its end, its timers."""
-
-    hash: str
-    census: Census
-    reading: bool
-    thorough: bool
-    ended: Deferred[None]
-    timers: list[IDelayedCall] = attrs.field(factory=list)
-    late: bool = False
-
-    def finish(self) -> None:
-        """End it; once is enough."""
-        for timer in self.timers:
-            if timer.active():
-                timer.cancel()
-        if not self.ended.called:
-            self.ended.callback(None)
 
 
 class Cluster:
@@ -82,20 +62,27 @@ class Cluster:
     ) -> None:
         self.members = Members(node_timeout)
         self.places = Places()
-        self.dropped = 0
         self.locates = 0
         self._bus = bus
         self._nodes = nodes
         self._signer = signer
         self._clock = clock
-        self._entropy = entropy
         self._heartbeat = heartbeat
         self._timeout = locate_timeout
         self._expected = expected
         self._belongs = belongs
         self._near = near
         self._inside = inside
-        self._asks: dict[str, _Ask] = {}
+        self._asking = Asking(
+            bus,
+            signer,
+            clock,
+            entropy,
+            locate_timeout,
+            known=self._of_ours,
+            together=self._together,
+        )
+        self._dropped = 0
         self._log = Logger()
         self._tasks = Tasks(self._log)
         self._hearing: float | None = None
@@ -103,16 +90,20 @@ class Cluster:
     async def start(self) -> None:
         """Listen, and ask every node to say that it is there."""
         self._bus.subscribe(API_TOPIC, self._heard)
-        self._bus.listen(self._answered)
+        self._asking.start()
         self._bus.on_up(self._resume)
         if self._bus.up:
             self._resume(0.0)
 
     async def stop(self) -> None:
         """End every locate that is under way with what is known."""
-        for ask in list(self._asks.values()):
-            ask.finish()
+        await self._asking.stop()
         await self._tasks.stop()
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were none of ours, or had no business where they came."""
+        return self._dropped + self._asking.dropped
 
     @property
     def settled(self) -> bool:
@@ -162,7 +153,7 @@ class Cluster:
             frozenset(m.beat.node for m in live),
             frozenset(m.beat.node for m in live if m.suspected is not None),
         )
-        if not live or len(self._asks) >= MAX_ASKS:
+        if not live or self._asking.full:
             return census
         self.locates += 1
         asking: Sequence[Deferred[Holding]] = ()
@@ -172,20 +163,17 @@ class Cluster:
         if near and not asking:
             self._learn(hash, census)
             return census
-        number = self._entropy(16).hex()
-        ask = self._asks[number] = _Ask(hash, census, reading, thorough, Deferred())
-        ask.timers.append(self._clock.call_later(self._timeout, self._too_late, ask))
+        ask = self._asking.open(hash, census, reading=reading, thorough=thorough)
         try:
             if near:
                 self._await_each(ask, asking)
             else:
-                await self._publish(number, hash)
+                self._asking.publish(ask)
             await ask.ended
         except BusUnavailable:
             return census
         finally:
-            ask.finish()
-            del self._asks[number]
+            self._asking.close(ask)
             for each in asking:
                 if not each.called:
                     _ = each.addErrback(lambda _: None)
@@ -212,21 +200,10 @@ class Cluster:
                 asking.append(each)
         return asking
 
-    def _await_each(self, ask: _Ask, asking: Sequence[Deferred[Holding]]) -> None:
-        self._judge(ask)
+    def _await_each(self, ask: Ask, asking: Sequence[Deferred[Holding]]) -> None:
+        ask.judge()
         for node, each in zip(sorted(ask.census.silent), asking, strict=True):
-            _ = each.addCallback(self._told, ask, node)
-
-    async def _publish(self, number: str, hash: str) -> None:
-        """Ask all nodes at once. Raises BusUnavailable."""
-        question = Locate(
-            hash=hash,
-            id=number,
-            ttl_ms=max(1, round(self._timeout * 1000)),
-            reply_to=self._bus.address,
-        )
-        sealed = self._signer.seal(question)
-        await self._bus.publish(DATA_TOPIC, sealed, self._timeout)
+            _ = each.addCallback(_told, ask, node)
 
     async def _held_by(self, node: str, hash: str) -> Holding:
         """What one node says that it holds."""
@@ -236,11 +213,6 @@ class Cluster:
             if isinstance(error, NodeUnreachable) and not self._inside:
                 self.suspect(node)
             return Holding("unsure")
-
-    def _told(self, holding: Holding, ask: _Ask, node: str) -> None:
-        if not ask.ended.called:
-            ask.census.answer(node, holding)
-            self._judge(ask)
 
     def remembered(self, hash: str) -> Standing | None:
         """Where the content was whole a moment ago, if all its nodes can be trusted."""
@@ -298,10 +270,6 @@ class Cluster:
                 raise outcome
         return census
 
-    def _too_late(self, ask: _Ask) -> None:
-        ask.late = True
-        ask.finish()
-
     def _resume(self, away: float) -> None:
         """The bus is up again: nodes are kept as they were, and asked to speak.
 
@@ -324,51 +292,23 @@ class Cluster:
             self._log.debug("hello not sent: the bus is away again")
 
     def _heard(self, body: bytes, _: str) -> None:
-        message = self._open(body)
+        try:
+            message = self._signer.open(body)
+        except BadMessage:
+            self._dropped += 1
+            return
         if isinstance(message, Heartbeat):
             self.members = self.members.heard(message, self._clock.monotonic())
-        elif message is not None:
-            self.dropped += 1
-
-    def _answered(self, body: bytes) -> None:
-        message = self._open(body)
-        if message is None:
-            return
-        if not isinstance(message, Answer) or not self._of_ours(message.node):
-            self.dropped += 1
-            return
-        ask = self._asks.get(message.id)
-        if ask is None:
-            return  # late: the others had said enough
-        facts = tuple(
-            ShardFacts(ask.hash, index, layout, 0, 0.0)
-            for index, layout in message.shards
-        )
-        ask.census.answer(message.node, Holding(message.state, facts))
-        self._judge(ask)
+        else:
+            self._dropped += 1
 
     def _of_ours(self, node: str) -> bool:
         member = self.members.by_id.get(node)
         return member is not None and self._belongs(member.beat)
 
-    def _judge(self, ask: _Ask) -> None:
-        census = ask.census
-        if census.whole() or not census.silent:
-            ask.finish()
-        elif ask.thorough:
-            return
-        elif not ask.reading:
-            if census.done():
-                ask.finish()
-        elif census.readable() and len(ask.timers) == 1:
-            ask.timers.append(self._clock.call_later(DATA_FIRST, ask.finish))
-
-    def _open(self, body: bytes) -> Message | None:
-        try:
-            return self._signer.open(body)
-        except BadMessage:
-            self.dropped += 1
-            return None
+    def _together(self) -> bool:
+        """Whether every live node answers many questions in one message."""
+        return all(LOCATES in member.beat.capabilities for member in self.live())
 
     def heard_ago(self, node: str) -> float:
         """Seconds since the node was last heard."""
@@ -387,3 +327,7 @@ class Cluster:
             else "conflict"
             for node, member in self.members.by_id.items()
         }
+
+
+def _told(holding: Holding, ask: Ask, node: str) -> None:
+    ask.answer(node, holding)

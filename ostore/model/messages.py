@@ -12,28 +12,39 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ostore.model.errors import Malformed, OstoreError
-from ostore.model.layouts import MAX_SHARDS, MAX_SIZE, Layout
+from ostore.model.errors import Malformed
+from ostore.model.fields import (
+    BadMessage,
+    Fields,
+    listed,
+    matched,
+    one_of,
+    read_object,
+    shard,
+    whole,
+)
+from ostore.model.layouts import Layout
 from ostore.model.nodes import SERVING, Boot, Heartbeat
 
+API_TOPIC = "apiServers"
+DATA_TOPIC = "dataServers"
 MAX_MESSAGE = 64 * 1024
 """Bytes of a sealed message."""
 MAX_TTL = 600_000
 """The longest time to live of a locate, in milliseconds."""
-MAX_TEXT = 1024
-"""Characters of a URL, a zone, an address."""
+MAX_HASHES = 128
+"""Contents that one message asks for."""
+LOCATES = "ostore-locates/1"
+"""The capability of nodes that answer Locates."""
 
-_MAX_INTEGER = (1 << 63) - 1
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{1,64}")
-_RANDOM = re.compile(r"[0-9a-f]{16}")
-_LAYOUT = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _MAYBE_NAME = re.compile(r"[0-9A-Za-z_-]{0,64}")
 _CAPABILITY = re.compile(r"[\x21-\x7e]{1,64}")
@@ -43,8 +54,8 @@ _REMEMBERED, _REMEMBERED_SIZE = 1024, 4096
 """How many messages a signer remembers to have sealed, and of which size at most."""
 
 
-class BadMessage(OstoreError):
-    """Not a message of this cluster: to be counted and dropped."""
+Shards = tuple[tuple[int, Layout], ...]
+"""Index and layout of each."""
 
 
 @attrs.frozen
@@ -52,6 +63,16 @@ class Locate:
     """Who holds this content? Every node answers to `reply_to` within `ttl_ms`."""
 
     hash: str
+    id: str
+    ttl_ms: int
+    reply_to: str
+
+
+@attrs.frozen
+class Locates:
+    """Who holds these contents? As a Locate of each, to nodes that know LOCATES."""
+
+    hashes: tuple[str, ...]
     id: str
     ttl_ms: int
     reply_to: str
@@ -83,7 +104,19 @@ class Answer:
     id: str
     node: str
     state: str
-    shards: tuple[tuple[int, Layout], ...] = ()
+    shards: Shards = ()
+
+
+@attrs.frozen
+class Answers:
+    """What a node holds of some of the contents that the locates `id` asked for.
+
+    Of each its place among the hashes, from 0, then state and shards as in an Answer.
+    """
+
+    id: str
+    node: str
+    found: tuple[tuple[int, str, Shards], ...]
 
 
 @attrs.frozen
@@ -94,7 +127,10 @@ class Taken:
     boot: Boot
 
 
-Message = Heartbeat | Locate | Hello | Claim | Answer | Taken
+Message = Heartbeat | Locate | Locates | Hello | Claim | Answer | Answers | Taken
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Signer:
@@ -139,7 +175,7 @@ class Signer:
         if len(body) > MAX_MESSAGE:
             raise BadMessage("a message is too long")
         try:
-            envelope = _object(_text(body))
+            envelope = read_object(body.decode("utf-8"))
             text = envelope.text("body", MAX_MESSAGE)
             signed = text.encode("utf-8")
         except UnicodeError:
@@ -151,7 +187,7 @@ class Signer:
             hmac.compare_digest(self._mac(key, signed), mac) for key in self._keys
         ):
             raise BadMessage("a message has a wrong signature")
-        return _message(_object(text))
+        return _message(read_object(text))
 
     @staticmethod
     def _mac(key: hmac.HMAC, text: bytes) -> bytes:
@@ -170,116 +206,14 @@ def secret_lines(text: str) -> list[bytes]:
     return [line.encode("utf-8", "surrogateescape") for line in lines]
 
 
-@attrs.frozen
-class _Fields:
-    """A JSON object whose fields are checked as they are read."""
-
-    values: Mapping[str, Any]
-
-    def text(self, name: str, limit: int = MAX_TEXT) -> str:
-        """A string of at most `limit` characters."""
-        value = self.values.get(name)
-        if not isinstance(value, str) or len(value) > limit:
-            raise BadMessage(f"{name} is not a text of at most {limit} characters")
-        return value
-
-    def line(self, name: str) -> str:
-        """A string without control characters."""
-        value = self.text(name)
-        if not value.isprintable():
-            raise BadMessage(f"{name} holds control characters")
-        return value
-
-    def match(self, name: str, pattern: re.Pattern[str]) -> str:
-        """A string of that form."""
-        return _match(name, self.values.get(name), pattern)
-
-    def choice(self, name: str, allowed: frozenset[str]) -> str:
-        """One of these strings."""
-        value = self.text(name)
-        if value not in allowed:
-            raise BadMessage(f"{name} is none of the values that are known")
-        return value
-
-    def integer(self, name: str, low: int, high: int = _MAX_INTEGER) -> int:
-        """A whole number low <= n <= high."""
-        return _integer(name, self.values.get(name), low, high)
-
-    def seconds(self, name: str) -> float:
-        """Seconds since 1970, whole or not."""
-        value = self.values.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is None or not number or not 0 <= value <= _MAX_INTEGER:
-            raise BadMessage(f"{name} is not a time")
-        return float(value)
-
-    def items(self, name: str, limit: int) -> list[Any]:
-        """A list of at most `limit` items."""
-        value = self.values.get(name)
-        if not isinstance(value, list) or len(value) > limit:
-            raise BadMessage(f"{name} is not a list of at most {limit} items")
-        return value
-
-    def boot(self) -> Boot:
-        """The start of a node: counter and chance."""
-        pair = self.items("boot", 2)
-        if len(pair) != 2:
-            raise BadMessage("boot is not a pair")
-        return Boot(_integer("boot", pair[0], 0), _match("boot", pair[1], _RANDOM))
-
-    def shard(self, item: object) -> tuple[int, Layout]:
-        """Index and layout from [index, layout id, k, m, size]."""
-        if not isinstance(item, list) or len(item) != 5:
-            raise BadMessage("a shard is not a list of five")
-        data = _integer("k", item[2], 1, MAX_SHARDS)
-        parity = _integer("m", item[3], 0, MAX_SHARDS - data)
-        size = _integer("size", item[4], 0, MAX_SIZE)
-        layout = Layout(data, parity, size, _match("layout", item[1], _LAYOUT))
-        return _integer("index", item[0], 0, layout.shards - 1), layout
-
-
-def _integer(name: str, value: object, low: int, high: int = _MAX_INTEGER) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise BadMessage(f"{name} is not a whole number from {low} to {high}")
-    return value
-
-
-def _match(name: str, value: object, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise BadMessage(f"{name} does not have its form")
-    return value
-
-
-def _text(body: bytes) -> str:
-    return body.decode("utf-8")
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("JSON has no such number")
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode
-
-
-def _object(text: str) -> _Fields:
-    try:
-        value = _decode(text)
-    except (ValueError, RecursionError):
-        raise BadMessage("a message is not JSON") from None
-    if not isinstance(value, dict):
-        raise BadMessage("a message is not a JSON object")
-    return _Fields(value)
-
-
-def _message(fields: _Fields) -> Message:
+def _message(fields: Fields) -> Message:
     reader = _READERS.get(fields.text("type"))
     if reader is None:
         raise BadMessage("a message has a type that is not known")
     return reader(fields)
 
 
-def _read_heartbeat(fields: _Fields) -> Heartbeat:
+def _read_heartbeat(fields: Fields) -> Heartbeat:
     return Heartbeat(
         node=fields.match("node", _NAME),
         boot=fields.boot(),
@@ -294,13 +228,13 @@ def _read_heartbeat(fields: _Fields) -> Heartbeat:
         cluster=fields.match("cluster", _MAYBE_NAME),
         epoch=fields.integer("epoch", 0),
         capabilities=tuple(
-            _match("capabilities", item, _CAPABILITY)
+            matched("capabilities", item, _CAPABILITY)
             for item in fields.items("capabilities", 64)
         ),
     )
 
 
-def _read_locate(fields: _Fields) -> Locate:
+def _read_locate(fields: Fields) -> Locate:
     return Locate(
         hash=fields.match("hash", _HASH),
         id=fields.match("id", _ID),
@@ -309,33 +243,68 @@ def _read_locate(fields: _Fields) -> Locate:
     )
 
 
-def _read_answer(fields: _Fields) -> Answer:
+def _read_locates(fields: Fields) -> Locates:
+    hashes = fields.items("hashes", MAX_HASHES)
+    if not hashes:
+        raise BadMessage("hashes are none")
+    return Locates(
+        hashes=tuple(matched("hashes", each, _HASH) for each in hashes),
+        id=fields.match("id", _ID),
+        ttl_ms=fields.integer("ttl_ms", 1, MAX_TTL),
+        reply_to=fields.line("reply_to"),
+    )
+
+
+def _read_answer(fields: Fields) -> Answer:
     return Answer(
         id=fields.match("id", _ID),
         node=fields.match("node", _NAME),
         state=fields.choice("state", _HOLDING),
-        shards=tuple(map(fields.shard, fields.items("shards", MAX_MESSAGE))),
+        shards=_shards(fields.values.get("shards")),
     )
 
 
-def _read_claim(fields: _Fields) -> Claim:
+def _read_answers(fields: Fields) -> Answers:
+    found = tuple(map(_found, fields.items("found", MAX_HASHES)))
+    if len({place for place, _, _ in found}) != max(1, len(found)):
+        raise BadMessage("found is empty, or speaks twice of a content")
+    return Answers(fields.match("id", _ID), fields.match("node", _NAME), found)
+
+
+def _found(item: object) -> tuple[int, str, Shards]:
+    """Place, state and shards from [place, state, shards]."""
+    if not isinstance(item, list) or len(item) != 3:
+        raise BadMessage("what was found of a content is not a list of three")
+    place = whole("place", item[0], 0, MAX_HASHES - 1)
+    return place, one_of("state", item[1], _HOLDING), _shards(item[2])
+
+
+def _shards(value: object) -> Shards:
+    return tuple(map(shard, listed("shards", value, MAX_MESSAGE)))
+
+
+def _read_claim(fields: Fields) -> Claim:
     return Claim(fields.match("node", _NAME), fields.boot(), fields.line("reply_to"))
 
 
-_READERS: Mapping[str, Callable[[_Fields], Message]] = {
+_READERS: Mapping[str, Callable[[Fields], Message]] = {
     "heartbeat": _read_heartbeat,
     "locate": _read_locate,
+    "locates": _read_locates,
     "hello": lambda fields: Hello(fields.line("reply_to")),
     "claim": _read_claim,
     "answer": _read_answer,
+    "answers": _read_answers,
     "taken": lambda fields: Taken(fields.match("node", _NAME), fields.boot()),
 }
 _TYPES: Mapping[type[Any], str] = {
     Heartbeat: "heartbeat",
     Locate: "locate",
+    Locates: "locates",
     Hello: "hello",
     Claim: "claim",
     Answer: "answer",
+    Answers: "answers",
     Taken: "taken",
 }
 
@@ -351,8 +320,16 @@ def _fields_of(message: Message) -> dict[str, Any]:
     if isinstance(message, Heartbeat | Claim | Taken):
         shown["boot"] = [message.boot.counter, message.boot.random]
     if isinstance(message, Answer):
-        shown["shards"] = [
-            [index, layout.id, layout.data, layout.parity, layout.size]
-            for index, layout in message.shards
+        shown["shards"] = _shown(message.shards)
+    if isinstance(message, Answers):
+        shown["found"] = [
+            [place, state, _shown(shards)] for place, state, shards in message.found
         ]
     return shown
+
+
+def _shown(shards: Shards) -> list[list[Any]]:
+    return [
+        [index, layout.id, layout.data, layout.parity, layout.size]
+        for index, layout in shards
+    ]

@@ -8,7 +8,7 @@ from functools import partial
 from twisted.logger import Logger
 
 from ostore.backends.shards.node import ShardNode
-from ostore.engine.announcing import Announcer
+from ostore.engine.announcing import CAPABILITIES, Announcer
 from ostore.interfaces import IMessageBus
 from ostore.model.messages import Signer
 from ostore.model.nodes import Heartbeat
@@ -51,6 +51,7 @@ class DataMember:
         self._announcer = Announcer(
             bus,
             signer,
+            clock,
             node.node_id,
             node.store,
             self._beat,
@@ -61,7 +62,7 @@ class DataMember:
 
     async def claim(self) -> None:
         """Wait for the bus, and see that nobody else is this node. Raises Refused."""
-        await self._announcer.claim(self._clock)
+        await self._announcer.claim()
 
     async def start(self) -> None:
         """Heartbeats and answers begin; the bus is started by who owns it."""
@@ -102,4 +103,5 @@ class DataMember:
             time=self._clock.wall(),
             cluster=node.cluster,
             epoch=node.epoch,
+            capabilities=CAPABILITIES,
         )

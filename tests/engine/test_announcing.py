@@ -12,10 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.backends.bus.memory import MemoryBus, MemoryBusMember
 from ostore.engine.announcing import CLAIM, Announcer
-from ostore.engine.cluster import API_TOPIC
 from ostore.model.errors import Refused
 from ostore.model.layouts import Holding
-from ostore.model.messages import Signer
+from ostore.model.messages import API_TOPIC, Signer
 from ostore.model.nodes import Boot, Heartbeat
 from ostore.streaming.clock import Clock
 from ostore.streaming.schedule import Repeated
@@ -56,6 +55,7 @@ class ClaimTests(SynchronousTestCase):
         announcer = Announcer(
             member,
             self.signer,
+            self.clock,
             node,
             Store(),  # type: ignore[arg-type]  # all that is asked of it
             lambda: beat,
@@ -72,7 +72,7 @@ class ClaimTests(SynchronousTestCase):
     def claims(self, announcer: Announcer, member: MemoryBusMember) -> Deferred[None]:
         """It joins and claims."""
         self.successResultOf(start(member.start()))
-        return start(announcer.claim(self.clock))
+        return start(announcer.claim())
 
     def pass_(self, seconds: float = 2 * CLAIM) -> None:
         """Time goes by."""
@@ -122,7 +122,7 @@ class ClaimTests(SynchronousTestCase):
     def test_waits_for_the_bus(self) -> None:
         """Without a bus nothing is decided."""
         announcer, member = self.process("1")
-        claim = start(announcer.claim(self.clock))
+        claim = start(announcer.claim())
         self.pass_(30)
         self.assertNoResult(claim)
         self.successResultOf(start(member.start()))

@@ -8,14 +8,20 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError
 
-from ostore.engine import announcing, cluster
-from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
+from ostore.engine import answering, asking
 from ostore.engine.store import ObjectStore
 from ostore.interfaces import IShardStore
 from ostore.model.census import Census
 from ostore.model.errors import NodeUnreachable, NotFound, TooFewShards
 from ostore.model.layouts import Layout
-from ostore.model.messages import Answer, Hello, Signer
+from ostore.model.messages import (
+    API_TOPIC,
+    DATA_TOPIC,
+    LOCATES,
+    Answer,
+    Hello,
+    Signer,
+)
 from ostore.model.nodes import Members
 from tests.support.engine import (
     EngineCase,
@@ -80,6 +86,16 @@ class LocateTests(ClusterCase):
         census = self.run_(self.cluster.locate("0" * 64), 0)
         self.assertTrue(census.certain)
         self.assertEqual(census.standings(), [])
+
+    def test_together(self) -> None:
+        """Two of one turn are one message: nodes say that they take such."""
+        self.rise_with()
+        running = [self.begin(self.cluster.locate(h)) for h in (HASH, "0" * 64)]
+        known, new = (self.finish(each, 0) for each in running)
+        self.assertTrue(known.whole())
+        self.assertTrue(new.certain)
+        for member in self.cluster.live():
+            self.assertEqual(member.beat.capabilities, (LOCATES,))
 
     def test_last_answer(self) -> None:
         """Without all shards it ends with the last answer."""
@@ -203,7 +219,7 @@ class LocateTests(ClusterCase):
         self.turn()
         running.cancel()
         self.assertRaises(CancelledError, self.finish, running)
-        self.assertEqual(self.cluster._asks, {})
+        self.assertEqual(self.cluster._asking._asks, {})
 
 
 class NearTests(LocateTests):
@@ -294,9 +310,9 @@ class MessageTests(ClusterCase):
         self.late(self.rigs[0], 0.2)
         running = self.begin(self.cluster.locate(HASH))
         self.turn()
-        (number,) = self.cluster._asks
+        ((number, _),) = self.cluster._asking._sent
         stranger = self.signer.seal(self.answer(number, "e" * 32))
-        self.cluster._answered(stranger)
+        self.cluster._asking._heard(stranger)
         self.assertEqual(self.cluster.dropped, 1)
         census = self.finish(running)
         self.assertNotIn("f" * 32, [s.layout.id for s in census.standings()])
@@ -308,7 +324,7 @@ class MessageTests(ClusterCase):
         before = dict(census.answers)
         for number in ("0" * 32, "1" * 32):
             sealed = self.signer.seal(self.answer(number, self.rigs[0].id))
-            self.cluster._answered(sealed)
+            self.cluster._asking._heard(sealed)
         self.assertEqual(census.answers, before)
 
     def test_bad_messages(self) -> None:
@@ -321,7 +337,7 @@ class MessageTests(ClusterCase):
         nodes = set(self.cluster.states())
         for count, body in enumerate(bodies, 1):
             self.cluster._heard(body, "")
-            self.cluster._answered(body)
+            self.cluster._asking._heard(body)
             known.member._announcer._asked(body, "")
             self.assertEqual(self.cluster.dropped, 2 * count)
             self.assertEqual(known.member._announcer.dropped, count)
@@ -332,7 +348,7 @@ class MessageTests(ClusterCase):
         self.rise_with()
         hello = self.signer.seal(Hello("x"))
         self.cluster._heard(hello, "")
-        self.cluster._answered(hello)
+        self.cluster._asking._heard(hello)
         self.assertEqual(self.cluster.dropped, 2)
 
     def test_heartbeat_once(self) -> None:
@@ -351,15 +367,15 @@ class MessageTests(ClusterCase):
         self.rise_with()
         rig = self.rigs[0]
         rig.workers.hanging = True
-        announcer = rig.member._announcer
+        looking = rig.member._announcer._answering
         for _ in range(5):
             _ = self.begin(self.cluster.locate(HASH))
         self.turn()
-        self.assertEqual(len(announcer._tasks), 5)
-        self.patch(announcing, "MAX_ANSWERS", 5)
+        self.assertEqual(looking._looking, 5)
+        self.patch(answering, "MAX_ANSWERS", 5)
         _ = self.begin(self.cluster.locate(HASH))
         self.turn()
-        self.assertEqual(len(announcer._tasks), 5)
+        self.assertEqual(looking._looking, 5)
         self.pass_(2)
 
 
@@ -467,7 +483,7 @@ class ViewTests(ClusterCase):
     def test_too_many_asks(self) -> None:
         """Beyond a limit a locate is as if the bus were away."""
         self.rise_with()
-        self.patch(cluster, "MAX_ASKS", 1)
+        self.patch(asking, "MAX_ASKS", 1)
         self.late(self.rigs[0], 0.5)
         running = self.begin(self.cluster.locate("0" * 64))
         self.turn()

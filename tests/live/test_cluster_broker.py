@@ -10,8 +10,17 @@ import attrs
 from twisted.internet import reactor as installed
 
 from ostore.backends.bus.amqp.bus import AMQPBus
-from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
-from ostore.model.messages import Claim, Hello, Locate, Message, Signer
+from ostore.model.messages import (
+    API_TOPIC,
+    DATA_TOPIC,
+    Answers,
+    Claim,
+    Hello,
+    Locate,
+    Locates,
+    Message,
+    Signer,
+)
 from ostore.model.nodes import Boot, Heartbeat
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
@@ -119,6 +128,8 @@ class PoisonTests(LoadCase, ThreadedCase):
             beat,
             attrs.evolve(beat, node="a" * 32, state="up"),
             Locate(hash="0" * 64, id="1" * 32, ttl_ms=60_000, reply_to="nowhere"),
+            Locates(("0" * 64,) * 2, "1" * 32, 60_000, "nowhere"),
+            Answers("1" * 32, node, ((0, "none", ()),)),
             Claim(node, boot, "nowhere"),
             Hello("nowhere"),
         ]

@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.model.errors import Malformed
+from ostore.model.fields import BadMessage
 from ostore.model.layouts import Layout
 from ostore.model.messages import (
+    LOCATES,
+    MAX_HASHES,
     MAX_MESSAGE,
     Answer,
-    BadMessage,
+    Answers,
     Claim,
     Hello,
     Locate,
+    Locates,
     Message,
     Signer,
     Taken,
@@ -63,6 +67,10 @@ LAYOUTS = st.integers(1, 32).flatmap(
 SHARDS = LAYOUTS.flatmap(
     lambda layout: st.tuples(st.integers(0, layout.shards - 1), st.just(layout))
 )
+HOLDINGS = st.sampled_from(["have", "none", "unsure"])
+FOUND = st.tuples(
+    st.integers(0, MAX_HASHES - 1), HOLDINGS, st.lists(SHARDS, max_size=4).map(tuple)
+)
 MESSAGES = st.one_of(
     st.builds(
         Heartbeat,
@@ -75,8 +83,15 @@ MESSAGES = st.one_of(
     st.builds(Hello, TEXTS),
     st.builds(Claim, NAMES, BOOTS, TEXTS),
     st.builds(
-        Answer, hexes(16), NAMES, st.sampled_from(["have", "none", "unsure"]),
-        st.lists(SHARDS, max_size=8).map(tuple),
+        Answer, hexes(16), NAMES, HOLDINGS, st.lists(SHARDS, max_size=8).map(tuple)
+    ),
+    st.builds(
+        Locates, st.lists(hexes(32), min_size=1, max_size=8).map(tuple), hexes(16),
+        st.integers(1, 600_000), TEXTS,
+    ),
+    st.builds(
+        Answers, hexes(16), NAMES,
+        st.lists(FOUND, min_size=1, max_size=6, unique_by=lambda f: f[0]).map(tuple),
     ),
     st.builds(Taken, NAMES, BOOTS),
 )  # fmt: skip
@@ -116,6 +131,28 @@ class SignerTests(SynchronousTestCase):
             "shards": [[3, "ab" * 16, 4, 2, 10]],
         }
         self.assertEqual(json.loads(outer["body"]), expected)
+        sealed = SIGNER.seal(Locates(("ab" * 32, "cd" * 32), "12", 1000, "me"))
+        self.assertEqual(
+            json.loads(json.loads(sealed)["body"]),
+            {
+                "type": "locates",
+                "hashes": ["ab" * 32, "cd" * 32],
+                "id": "12",
+                "ttl_ms": 1000,
+                "reply_to": "me",
+            },
+        )
+        found = (1, "have", ((3, layout),)), (0, "unsure", ())
+        sealed = SIGNER.seal(Answers("12", "n1", found))
+        self.assertEqual(
+            json.loads(json.loads(sealed)["body"]),
+            {
+                "type": "answers",
+                "id": "12",
+                "node": "n1",
+                "found": [[1, "have", [[3, "ab" * 16, 4, 2, 10]]], [0, "unsure", []]],
+            },
+        )
         taken = SIGNER.seal(Taken("n1", Boot(7, "0" * 16)))
         self.assertEqual(json.loads(json.loads(taken)["body"])["boot"], [7, "0" * 16])
 
@@ -260,6 +297,53 @@ class FieldTests(SynchronousTestCase):
                 [[0, layout, 4, 2, 1, 1]], [[0.0, layout, 4, 2, 1]],
             ),
         )  # fmt: skip
+
+    def test_locates(self) -> None:
+        """One that asks for many has as many hashes as is allowed, and each its form."""
+        hash = "ab" * 32
+        self.refused(
+            Locates((hash, hash), "1", 1000, "me"),
+            hashes=(
+                [], {}, None, hash, [hash, "ab"], ["AB" * 32], [hash, 1], [[hash]],
+                [hash] * (MAX_HASHES + 1),
+            ),
+            id=("", "g", "0" * 65, 1),
+            ttl_ms=(0, -1, 600_001, 1.5, "1", True),
+            reply_to=("\n", 1, "x" * 1025),
+        )  # fmt: skip
+
+    def test_answers(self) -> None:
+        """What was found names each content once, by its place, with whole shards."""
+        layout = "ab" * 16
+        none = [0, "none", []]
+        self.refused(
+            Answers("1", "n1", ((127, "have", ((5, Layout(4, 2, 10, layout)),)),)),
+            id=("", "g", 1),
+            node=("", "a/b", 1),
+            found=(
+                [], {}, None, "ab", [1], [[]], [[0, "none"]], [[0, "none", [], 1]],
+                [[-1, "none", []]], [[MAX_HASHES, "none", []]], [[0.0, "none", []]],
+                [[True, "none", []]], [["0", "none", []]], [[0, "bad", []]],
+                [[0, ["none"], []]], [[0, {}, []]], [[0, "none", {}]],
+                [[0, "none", None]], [[0, "have", [1]]],
+                [[0, "have", [[6, layout, 4, 2, 1]]]], [none, none],
+                [none, [0, "unsure", []]], [[n, "none", []] for n in range(129)],
+            ),
+        )  # fmt: skip
+
+    def test_many(self) -> None:
+        """As many hashes as are allowed always fit into a message."""
+        hashes = ("ab" * 32,) * MAX_HASHES
+        widest = Locates(
+            hashes, "f" * 64, 600_000, "\N{LINEAR B SYLLABLE B008 A}" * 1024
+        )
+        self.assertEqual(SIGNER.open(SIGNER.seal(widest)), widest)
+
+    def test_capability(self) -> None:
+        """What nodes say that they can comes through."""
+        beat = Heartbeat("n", Boot(1, "0" * 16), 1, "", "", 0, 0, 0, "up", 0.0)
+        able = attrs.evolve(beat, capabilities=(LOCATES,))
+        self.assertEqual(Signer([NEW]).open(SIGNER.seal(able)), able)
 
     def test_claim(self) -> None:
         """A claim and its answer name node and boot."""

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.backends.bus.amqp.bus import TOPICS
 from ostore.backends.bus.amqp.session import REPLY_TO
-from ostore.engine.cluster import API_TOPIC, DATA_TOPIC
+from ostore.model.messages import API_TOPIC, DATA_TOPIC
 from ostore.service.falling import GRACE
 from ostore.service.settings import CONFIG, rows
 from twisted.plugins import ostore_plugins

@@ -384,7 +384,7 @@ class EngineCase(SynchronousTestCase):
             url=place,
             zone=place,
         )
-        rig.member._announcer._store = rig.watched  # type: ignore[assignment]  # as above
+        rig.member._announcer._answering._store = rig.watched  # type: ignore[assignment]  # as above
         self.run_(rig.mouth.start())
         self.run_(rig.member.start())
         self.nodes.add(rig.id, rig.watched, place, rig.uploads)  # type: ignore[arg-type]  # so do these
