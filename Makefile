@@ -14,7 +14,8 @@
 #   make bench  benchmarks against a server of their own
 #   make bench-paths  requests of each kind, 4 KiB to 2 GiB, beside what the machine
 #               does of the same work without a service (ARGS=--cluster: of a cluster,
-#               needs RabbitMQ; ARGS=--search: PUTs beside a search server alone)
+#               needs RabbitMQ; ARGS=--search: PUTs beside a search server alone);
+#               make bench-paths is the same
 #   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster
@@ -57,10 +58,7 @@ lint: $(VENV)/.tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/run.py $(ARGS)
-
-bench-paths: $(VENV)/.installed
+bench bench-paths: $(VENV)/.installed
 	$(BIN)/python benchmarks/hotpaths.py $(ARGS)
 
 bench-command: $(VENV)/.installed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from benchmarks.load import Result
+from benchmarks.clients import Result
 from benchmarks.works import MEMORY, MIB, WORKS, Goal
 
 Figures = dict[str, Any]
@@ -25,7 +26,9 @@ plain files; for the mixed work the sum of its parts; for a listing reading SQLi
 JSON. `of it` is the median of the rounds' ratios. CPU is that of the service, user and
 system, in ms a request or s/GiB{processes}. The last column is the clients' own part of their CPU
 and the service's together: {least:.0f} to {most:.0f} %; against the limit's server the same clients
-made {alone} GETs of 4 KiB a second (c=32). No request failed, or there would be no table: what was
+made {alone} GETs of 4 KiB a second (c=32). Memory is
+resident: the most at any time, and what a work added at most; `slow-put` and `slow-get` are 64 clients that
+send or take a little at a time and walk away. No request failed, or there would be no table: what was
 read was compared with what was written.
 """
 
@@ -105,7 +108,7 @@ def shown(found: Figures) -> str:
 def table(
     figures: Mapping[str, Mapping[str, Figures]],
     goals: Mapping[str, Goal],
-    peaks: Mapping[str, float],
+    memory: Mapping[str, Mapping[str, float]],
     facts: Mapping[str, Any],
 ) -> str:
     """All figures in Markdown, with what they mean below."""
@@ -133,15 +136,21 @@ def table(
                 f"{shares[-1]:.0f} %",
             )
             rows.append(f"| {' | '.join(cells)} |")
-    for service, peak in peaks.items():
-        label = "" if len(peaks) == 1 else f", {service}"
-        aim = f"{MEMORY:.0f}" if facts["service"] == "standalone" else ""
-        met = ("yes" if peak <= MEMORY else "no") if aim else ""
-        rows.append(
-            f"| most resident memory{label} | {aim} | {peak:.0f} MiB | {met} | | | | | |"
-        )
+    rows += _memory_rows(memory, aimed=facts["service"] == "standalone")
     words = {**facts, "least": min(shares, default=0), "most": max(shares, default=0)}
-    return "\n".join(rows) + "\n" + FOOT.format(**words)
+    foot = textwrap.fill(" ".join(FOOT.format(**words).split()), 110)
+    return "\n".join(rows) + f"\n\n{foot}\n"
+
+
+def _memory_rows(
+    memory: Mapping[str, Mapping[str, float]], *, aimed: bool
+) -> Iterator[str]:
+    for what, by_service in memory.items():
+        for service, most in by_service.items():
+            label = what if len(by_service) == 1 else f"{what}, {service}"
+            goal = f"{MEMORY[what]:.0f}" if aimed else ""
+            met = "" if not aimed else "yes" if most <= MEMORY[what] else "no"
+            yield (f"| memory: {label} | {goal} | {most:.0f} MiB | {met} | | | | | |")
 
 
 def number(value: float) -> str:
@@ -152,10 +161,10 @@ def number(value: float) -> str:
 def _goal(goal: Goal | None) -> str:
     if goal is None:
         return ""
-    text = number(goal.rate)
-    if goal.of_limit:
-        text += f", {goal.of_limit:g} of the limit"
-    return f"{text}, p99 below {goal.p99:g} ms" if goal.p99 else text
+    words = [number(goal.rate)] if goal.rate else []
+    words += [f"{goal.of_limit:g} of the limit"] if goal.of_limit else []
+    words += [f"p99 below {goal.p99:g} ms"] if goal.p99 else []
+    return ", ".join(words)
 
 
 def _unit(name: str) -> str:

@@ -24,17 +24,28 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import conversations, limits, machine, searching, works
+from benchmarks import client, conversations, machine, searching, works
+from benchmarks.clients import Job, Result
 from benchmarks.figures import Figures, Round, figures_of, reached, shown, table
-from benchmarks.load import Job, Load, Result, content
+from benchmarks.limits import LEAN, Limits
+from benchmarks.load import Load
 from benchmarks.profiling import profile
 from benchmarks.servers import Processes, Server
-from benchmarks.works import DEGRADED, GROUPS, MIB, NAMES, WORKS, Goal, Work
+from benchmarks.works import (
+    DEGRADED,
+    GROUPS,
+    MEMORY,
+    MIB,
+    NAMES,
+    SLOW_GET,
+    SLOW_PUT,
+    WORKS,
+    Goal,
+)
 from tests.support.child import Child
 from tests.support.rabbitmq import RabbitMQ
 
-LEAN = Path(__file__).with_name("lean.py")
-_LIMIT_SECONDS = 1.0
+SLOW_CLIENTS = 64
 
 
 class Service:
@@ -87,73 +98,12 @@ class Service:
                 home.rename(there)
 
 
-class Limits:
-    """What the machine does of the same work, beside a server of plain files."""
-
-    def __init__(self, load: Load, plain: Server, folder: Path) -> None:
-        self._load = load
-        self._plain = plain
-        self._folder = folder
-        self._known: dict[str, float] = {}
-
-    @contextmanager
-    def files(self, job: Job) -> Iterator[None]:
-        """The files that this job reads, as long as it is measured."""
-        paths = []
-        for client, count in enumerate(job.readable):
-            for turn in range(count):
-                name = f"{job.reads}/{client}/{turn}"
-                paths.append(self._folder / name.replace("/", "-"))
-                with paths[-1].open("wb") as file:
-                    for tile in content(name, job.size):
-                        file.write(tile)
-        try:
-            yield
-        finally:
-            for path in paths:
-                path.unlink()
-
-    def of(self, name: str, job: Job) -> float:
-        """Requests a second, MiB/s, or seconds of a listing."""
-        self._known[name] = found = self._of(WORKS[name], job)
-        return found
-
-    def _of(self, work: Work, job: Job) -> float:
-        if work.method == "LIST":
-            return limits.listing(self._folder, sum(job.readable))
-        if work.method == "MIXED":
-            return self._mixed(work, job)
-        if work.method == "PUT":
-            if work.size > MIB:
-                return work.size / MIB / limits.large(self._folder, work.size)
-            return self._small(work) * (work.size / MIB if work.large else 1)
-        port = self._plain.port
-        seconds = min(job.seconds, _LIMIT_SECONDS) if not work.large else job.seconds
-        rate = self._load.do(attrs.evolve(job, port=port, seconds=seconds)).rate
-        return rate * (work.size / MIB if work.large else 1)
-
-    def _small(self, work: Work) -> float:
-        return limits.small(self._folder, work.size, work.clients, _LIMIT_SECONDS)
-
-    def _mixed(self, work: Work, job: Job) -> float:
-        """What each part needs alone, added up; a deletion is a row."""
-        short = attrs.evolve(job, port=self._plain.port, seconds=_LIMIT_SECONDS / 2)
-        parts = {
-            "GET": self._load.do(attrs.evolve(short, method="GET")).rate,
-            "HEAD": self._load.do(attrs.evolve(short, method="HEAD")).rate,
-            "PUT": self._small(work),
-            "DELETE": limits.rows(self._folder, work.clients, _LIMIT_SECONDS / 2),
-        }
-        shares = {"GET": 0.45, "HEAD": 0.30, "PUT": 0.15, "DELETE": 0.10}
-        return 1 / sum(shares[method] / rate for method, rate in parts.items())
-
-
 class Bench:
-    """One run: figures by work and service, and the most memory of each service."""
+    """One run: figures by work and service, and MiB by what takes them and service."""
 
     def __init__(self, options: Any, folder: Path, load: Load) -> None:
         self.figures: dict[str, dict[str, Figures]] = {}
-        self.peaks: dict[str, float] = {}
+        self.memory: dict[str, dict[str, float]] = {"in all of it": {}}
         self._options = options
         self._folder = folder
         self._load = load
@@ -178,8 +128,9 @@ class Bench:
                     for name in needed:
                         self._work(name, found, limit, measured=name in only)
                     for one in found:
-                        peak = one.server.peak() / MIB
-                        self.peaks[one.name] = max(peak, self.peaks.get(one.name, 0.0))
+                        if group is GROUPS["huge"] and not self._options.cluster:
+                            self._slow(one)
+                        self._note_peak(one)
                 shutil.rmtree(place)
 
     def _work(
@@ -190,7 +141,11 @@ class Bench:
                 one.do(self._load, name, 60.0)
             return
         rounds: dict[str, list[Round]] = {one.name: [] for one in services}
-        with limit.files(services[0].job(0, name, 0.0)):
+        with ExitStack() as stack:
+            if name in MEMORY:
+                for one in services:
+                    stack.enter_context(self._growing(name, one))
+            stack.enter_context(limit.files(services[0].job(0, name, 0.0)))
             for _ in range(self._rounds):
                 job = services[0].job(0, name, self._seconds)
                 alone = limit.of(name, job)
@@ -205,6 +160,30 @@ class Bench:
             print(f"{label}{shown(found)}  RSS {memory:.0f} MiB", flush=True)
         if self._options.profiles is not None:
             self._profile(services[0], name)
+
+    def _slow(self, one: Service) -> None:
+        """Many clients that take their time, and what memory they cost."""
+        port, seconds = one.server.port, 3.0 if self._options.quick else 15.0
+        with self._growing(SLOW_PUT, one):
+            client.slow_put(port, "/objects/slow", SLOW_CLIENTS, seconds)
+        client.put(port, "/objects/large", 256 * MIB)
+        with self._growing(SLOW_GET, one):
+            client.slow_get(port, "/objects/large", SLOW_CLIENTS, seconds)
+
+    @contextmanager
+    def _growing(self, what: str, one: Service) -> Iterator[None]:
+        """Note by how much its memory grows at most."""
+        self._note_peak(one)
+        one.server.forget_peak()
+        before = one.server.memory()
+        yield
+        growth = max(0, one.server.peak() - before) / MIB
+        self.memory.setdefault(what, {})[one.name] = growth
+        print(f"{what:<16}adds {growth:.0f} MiB of memory", flush=True)
+
+    def _note_peak(self, one: Service) -> None:
+        most = self.memory["in all of it"]
+        most[one.name] = max(most.get(one.name, 0.0), one.server.peak() / MIB)
 
     def _profile(self, one: Service, name: str) -> None:
         folder: Path = self._options.profiles
@@ -267,7 +246,7 @@ def report(bench: Bench, options: Any, facts: Mapping[str, str]) -> None:
         "machine": dict(facts),
         "service": service,
         "figures": bench.figures,
-        "peak MiB": bench.peaks,
+        "memory MiB": bench.memory,
         "goals": {
             name: {
                 **attrs.asdict(goals[name]),
@@ -279,7 +258,7 @@ def report(bench: Bench, options: Any, facts: Mapping[str, str]) -> None:
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=2) + "\n")
-    text = table(bench.figures, goals, bench.peaks, words)
+    text = table(bench.figures, goals, bench.memory, words)
     options.json.with_suffix(".md").write_text(text)
     print(f"\n{text}")
 

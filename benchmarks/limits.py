@@ -1,4 +1,4 @@
-"""What the machine could do of the same work without a server, in plain functions."""
+"""What the machine does of the same work without the service."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
+
+from benchmarks.clients import Job, content
+from benchmarks.load import Load
+from benchmarks.servers import Server
+from benchmarks.works import MIB, WORKS, Work
 from ostore.erasure.codec import Codecs
 from ostore.erasure.geometry import Buffer, Geometry
 
@@ -23,6 +30,68 @@ _LOG = 64 << 20
 _RECORD = 128
 """Bytes of what a record has beside its block."""
 _PAGE = 1000
+_SECONDS = 1.0
+LEAN = Path(__file__).with_name("lean.py")
+
+
+class Limits:
+    """What the machine does of the same work, beside a server of plain files."""
+
+    def __init__(self, load: Load, plain: Server, folder: Path) -> None:
+        self._load = load
+        self._plain = plain
+        self._folder = folder
+
+    @contextmanager
+    def files(self, job: Job) -> Iterator[None]:
+        """The files that this job reads; large ones as long as it is measured."""
+        paths = []
+        for client, count in enumerate(job.readable):
+            for turn in range(count):
+                name = f"{job.reads}/{client}/{turn}"
+                paths.append(self._folder / name.replace("/", "-"))
+                if paths[-1].exists():
+                    continue
+                with paths[-1].open("wb") as file:
+                    file.writelines(content(name, job.size))
+                    if job.size >= MIB:  # else it would be written beside the work
+                        os.fdatasync(file.fileno())
+        try:
+            yield
+        finally:
+            for path in paths if job.size >= MIB else ():
+                path.unlink()
+
+    def of(self, name: str, job: Job) -> float:
+        """Requests a second, MiB/s, or seconds of a listing."""
+        work = WORKS[name]
+        if work.method == "LIST":
+            return listing(self._folder, sum(job.readable))
+        if work.method == "MIXED":
+            return self._mixed(work, job)
+        if work.size > MIB and work.method == "PUT":
+            return work.size / MIB / large(self._folder, work.size)
+        rate = self._small(work) if work.method == "PUT" else self._read(job)
+        return rate * (work.size / MIB if work.large else 1)
+
+    def _read(self, job: Job) -> float:
+        seconds = job.seconds if job.size >= MIB else min(job.seconds, _SECONDS)
+        job = attrs.evolve(job, port=self._plain.port, seconds=seconds)
+        return self._load.do(job).rate
+
+    def _small(self, work: Work) -> float:
+        return small(self._folder, work.size, work.clients, _SECONDS)
+
+    def _mixed(self, work: Work, job: Job) -> float:
+        """What each part needs alone, added up; a deletion is a row."""
+        parts = {
+            "GET": self._read(attrs.evolve(job, method="GET")),
+            "HEAD": self._read(attrs.evolve(job, method="HEAD")),
+            "PUT": self._small(work),
+            "DELETE": rows(self._folder, work.clients, _SECONDS),
+        }
+        shares = {"GET": 0.45, "HEAD": 0.30, "PUT": 0.15, "DELETE": 0.10}
+        return 1 / sum(shares[method] / rate for method, rate in parts.items())
 
 
 def large(folder: Path, size: int) -> float:

@@ -21,8 +21,9 @@ from typing import Any
 import attrs
 
 from benchmarks import client, conversations
+from benchmarks.clients import Job
 from benchmarks.figures import number
-from benchmarks.load import Job, Load
+from benchmarks.load import Load
 from benchmarks.profiling import profile
 from benchmarks.servers import Processes
 from benchmarks.works import SEARCH, WORKS
@@ -157,8 +158,8 @@ def measure(
         _await_ready(one.port)
         search = Search(server)
         search.prepare()
-        seconds = 1.0 if options.quick else 5.0
-        _ = _round(load, one, search, place, "warm", seconds)
+        seconds = 1.0 if options.quick else 8.0
+        _ = _round(load, one, search, place, "warm", 2 * seconds)
         rounds = [
             _round(load, one, search, place, f"{WORK}-{turn}", seconds)
             for turn in range(1 if options.quick else options.rounds)

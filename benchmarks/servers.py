@@ -81,11 +81,6 @@ class Server(Processes):
         command += ["--listen=127.0.0.1:0", f"--storage-root={folder / 'root'}"]
         return cls(command + options, folder, checkout)
 
-    @classmethod
-    def plain(cls, folder: Path) -> Server:
-        """twisted.web's own file server over that folder."""
-        return cls([sys.executable, "-m", "benchmarks.plainfiles", str(folder)], folder)
-
     def __enter__(self) -> Server:
         self._child = child = subprocess.Popen(
             self._command, stdout=subprocess.PIPE, text=True, cwd=self._checkout

@@ -36,7 +36,7 @@ class Goal:
     `of_limit` is the least part of the limit, `p99` the most milliseconds.
     """
 
-    rate: float
+    rate: float = 0.0
     of_limit: float = 0.0
     p99: float = 0.0
 
@@ -87,6 +87,8 @@ WORKS = {name: work for group in GROUPS.values() for name, work in group.items()
 DEGRADED = "degraded-64m-c4"
 
 STANDALONE: Mapping[str, Goal] = {
+    "put-256m-c1": Goal(of_limit=0.40),
+    "get-256m-c1": Goal(of_limit=0.50),
     "put-64m-c4": Goal(550, of_limit=0.65),
     "get-64m-c4": Goal(2400),
     DEGRADED: Goal(2000),
@@ -106,7 +108,15 @@ CLUSTER: Mapping[str, Goal] = {
     "put-4k-c32": Goal(1500),
     "get-4k-c32": Goal(4000),
 }
-MEMORY = 250.0
-"""MiB that a standalone has at most in all of it."""
+SLOW_PUT, SLOW_GET = "slow-put", "slow-get"
+"""64 clients that send or take little at a time, and walk away."""
+MEMORY: Mapping[str, float] = {
+    "in all of it": 250.0,
+    "put-2g-c1": 64.0,
+    "get-2g-c1": 64.0,
+    SLOW_PUT: 160.0,
+    SLOW_GET: 160.0,
+}
+"""Resident MiB of a standalone: the most in all, and by how much some work adds."""
 SEARCH = 0.6
 """The least part of what a search server itself takes."""
