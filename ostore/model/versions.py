@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +40,11 @@ def as_text(value: str) -> str:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return value
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 @attrs.frozen
@@ -86,8 +92,7 @@ class Version:
     def created_text(self) -> str:
         """RFC 3339 in UTC with milliseconds."""
         seconds, milliseconds = divmod(self.created, 1000)
-        moment = datetime.fromtimestamp(seconds, UTC).isoformat()
-        return f"{moment[:19]}.{milliseconds:03d}Z"
+        return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of a version, as every face shows it."""

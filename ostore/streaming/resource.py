@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from functools import cached_property
 from urllib.parse import parse_qs
 
 from twisted.internet.defer import CancelledError
@@ -41,12 +40,17 @@ class Call:
         self.path = request.path
         self.request_id = reply.request_id
         self.remote = request.remote
+        self.header = request.header
+        self._query: dict[str, list[str]] | None = None
 
-    @cached_property
+    @property
     def query(self) -> dict[str, list[str]]:
         """Decoded query parameters, blank values kept. Raises Malformed."""
-        if not self.request.query_string:
-            return {}
+        if self._query is None:
+            self._query = self._decoded() if self.request.query_string else {}
+        return self._query
+
+    def _decoded(self) -> dict[str, list[str]]:
         try:
             return parse_qs(
                 self.request.query_string.decode("ascii"),
@@ -58,10 +62,6 @@ class Call:
             raise Malformed(
                 f"the query must be UTF-8, percent-encoded, of at most {MOST_FIELDS} fields"
             ) from None
-
-    def header(self, name: str) -> str | None:
-        """See StreamingRequest.header."""
-        return self.request.header(name)
 
 
 class Resource:

@@ -10,6 +10,8 @@ from ostore.model.versions import META_PREFIX, bounded
 
 _SINGLE = frozenset({"content-type", "content-disposition"})
 _LISTS = frozenset({"content-encoding", "content-language", "cache-control"})
+_NAMES = frozenset(name.encode() for name in _SINGLE | _LISTS)
+_PREFIX = META_PREFIX.encode()
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -23,10 +25,11 @@ def kept_headers(lines: Iterable[tuple[bytes, Sequence[bytes]]]) -> Mapping[str,
     """
     kept: dict[str, str] = {}
     for key, values in lines:
-        name = key.decode("latin-1").lower()
-        is_meta = name.startswith(META_PREFIX)
-        if not (is_meta or name in _SINGLE or name in _LISTS):
+        lowered = key.lower()
+        is_meta = lowered.startswith(_PREFIX)
+        if not (is_meta or lowered in _NAMES):
             continue
+        name = lowered.decode("latin-1")
         if is_meta and not _TOKEN.fullmatch(name.removeprefix(META_PREFIX)):
             raise Malformed(
                 "behind X-Ostore-Meta- must stand a name of letters, digits and -"

@@ -14,6 +14,10 @@ from ostore.streaming.resource import Call
 from ostore.web.api import parameters
 from ostore.web.api.kept import kept_headers
 
+_CONDITIONAL = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
+_DIGESTS = frozenset({b"digest", b"content-digest", b"repr-digest"})
+UNCONDITIONAL = WriteCondition()
+CREATE_ONLY = WriteCondition(create_only=True)
 _LABEL = b"ostore idempotency key"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _SOURCE = re.compile(r"(?P<name>[^?]+)(?:\?version=(?P<number>[0-9]{1,19}))?")
@@ -30,11 +34,7 @@ def put_request(
         )
     if parameters.version(call) is not None:
         raise Malformed("version: a write makes a new version; leave it out")
-    digest = parse_digest_headers(
-        _lines(call, "Digest"),
-        _lines(call, "Content-Digest"),
-        _lines(call, "Repr-Digest"),
-    )
+    digest = _digest(call)
     if digest is None and require_digest:
         raise Malformed("a Digest is required: 'Digest: SHA-256=<base64 of 32 bytes>'")
     return PutRequest(
@@ -44,6 +44,16 @@ def put_request(
         headers=kept_headers(call.request.fields.items()),
         condition=write_condition(call, create_only=create_only),
         put_id=put_id(call, name),
+    )
+
+
+def _digest(call: Call) -> str | None:
+    if _DIGESTS.isdisjoint(call.request.fields):
+        return None
+    return parse_digest_headers(
+        _lines(call, "Digest"),
+        _lines(call, "Content-Digest"),
+        _lines(call, "Repr-Digest"),
     )
 
 
@@ -71,6 +81,8 @@ def copy_source(call: Call) -> tuple[str, int | None] | None:
 
 def write_condition(call: Call, *, create_only: bool = False) -> WriteCondition:
     """What must hold of the newest version. Raises Malformed."""
+    if _CONDITIONAL.isdisjoint(call.request.fields):
+        return CREATE_ONLY if create_only else UNCONDITIONAL
     return WriteCondition.parse(
         call.header("If-Match"),
         call.header("If-None-Match"),
