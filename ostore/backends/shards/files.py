@@ -38,10 +38,10 @@ if _sync_file_range is not None:
 PAGE = 4096
 """Offsets, lengths and addresses of direct writes are multiples of this."""
 
-ALIGNED = 1 << 19
+ALIGNED = 1 << 20
 """Bytes of one direct write at most."""
 
-SPARE = 16
+SPARE = 4
 """Aligned buffers that are kept."""
 
 BLOCK = (256 << 10) + PAGE

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ostore.backends.shards.disk import DIRECT_FROM
+from ostore.backends.shards.gathering import PARTS, Gathering
 from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
 from ostore.erasure.draft import ShardDraft
-from ostore.erasure.framing import Frame
+from ostore.erasure.framing import FRAME_HEADER, Frame
 from ostore.erasure.geometry import Buffer
 from ostore.erasure.shardfile import PROLOGUE
 from ostore.interfaces import IShardSink
@@ -23,9 +25,6 @@ from ostore.streaming.tasks import shielded, start
 
 RESERVE_FROM = 1 << 20
 """Temporaries below this many bytes reserve nothing."""
-
-PARTS = 512
-"""Most buffers given to one write; the kernel takes 1024."""
 
 
 def whole_file(
@@ -57,8 +56,9 @@ class Incoming:
     """A temporary file, from the store's create() to commit() or abort().
 
     Used by one PUT. At most one piece of work is with the worker threads at a time,
-    and the descriptor is closed only when none is. A file that was released goes on
-    in another Incoming, which is given its `draft`.
+    and the descriptor is closed only when none is. Meanwhile frames of a large file
+    are gathered. A file that was released goes on in another Incoming, which is given
+    its `draft`.
     """
 
     def __init__(
@@ -81,23 +81,24 @@ class Incoming:
         self._keeper = keeper
         self._draft = draft or ShardDraft()
         self._reserved = RESERVE_FROM
+        self._gathering = Gathering(shelf.allowance)
         self._busy: Deferred[None] | None = None
         self._error: ShardError | None = None
 
     async def write(self, frame: Frame) -> None:
-        """Append one frame; waits for the one before to be written."""
-        fd = await self._free()
+        """Append one frame; waits for the write before, unless this may wait itself."""
+        length = FRAME_HEADER.size + len(frame.block)
+        large = self._draft.offset >= DIRECT_FROM
+        waits = large and self._gathering.may_wait(length)
+        fd = self._usable() if waits else await self._free()
         offset = self._draft.offset
-        header = self._draft.append(frame)
-        parts: list[Buffer] = [header, frame.block]
+        parts: list[Buffer] = [self._draft.append(frame), frame.block]
         if frame.number == 0:
             parts.insert(0, PROLOGUE)
             offset = 0
-        end = 0
-        if self._draft.offset > self._reserved:
-            end = self._reserved = self._draft.offset + EXTENT
-        writing = self._workers.run(self._shelf.write, fd, parts, offset, end)
-        self._busy = start(writing).addErrback(self._failed)
+        self._gathering.add(offset, parts)
+        if not waits:
+            self._begin(fd)
 
     def layout(self, k: int, m: int) -> Layout:
         """That of the frames so far. Raises ShardRefused if they were cut otherwise."""
@@ -107,7 +108,7 @@ class Incoming:
         self, key: ShardKey, layout: Layout, deadline: float | None, age: float
     ) -> None:
         """Name it; the temporary stays when that is refused."""
-        fd = await self._free()
+        fd = await self._written()
         self._shelf.disk.paths.shard(key)
         trailer = self._draft.trailer(key, layout)
         if not self._draft.frames:
@@ -125,7 +126,7 @@ class Incoming:
 
     async def sync(self) -> None:
         """Make durable what was written."""
-        fd = await self._free()
+        fd = await self._written()
         self._busy = start(self._sync(fd))
         await shielded(self._busy)
         if self._error is not None:
@@ -152,6 +153,8 @@ class Incoming:
             await self._workers.run(self._shelf.give_up, fd, self._upload)
 
     async def _release(self) -> None:
+        with suppress(ShardError):  # it is raised below
+            await self._written()
         fd = await self._last()
         if fd is not None:
             await self._workers.run(self._shelf.close, fd)
@@ -163,8 +166,24 @@ class Incoming:
         if self._busy is not None:
             with suppress(ShardError):
                 await shielded(self._busy)
+        self._gathering.drop()
         fd, self._fd = self._fd, None
         return fd
+
+    def _begin(self, fd: int) -> None:
+        """Have a worker write what was gathered."""
+        gathered, end = self._gathering.take(), 0
+        if self._draft.offset > self._reserved:
+            end = self._reserved = self._draft.offset + EXTENT
+
+        def written(result: object) -> object:
+            self._shelf.allowance.give(gathered.length)
+            return result
+
+        writing = self._workers.run(
+            self._shelf.write, fd, gathered.parts, gathered.offset, end
+        )
+        self._busy = start(writing).addBoth(written).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> Any:
         if not isinstance(failure.value, ShardError):
@@ -205,6 +224,18 @@ class Incoming:
         """The descriptor, when nothing is under way. Raises what failed before."""
         if self._busy is not None:
             await shielded(self._busy)
+        return self._usable()
+
+    async def _written(self) -> int:
+        """As _free(), with all that was gathered written."""
+        fd = await self._free()
+        if self._gathering:
+            self._begin(fd)
+            fd = await self._free()
+        return fd
+
+    def _usable(self) -> int:
+        """The descriptor. Raises what failed before."""
         if self._error is not None:
             raise self._error
         if self._fd is None:

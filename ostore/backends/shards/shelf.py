@@ -11,6 +11,7 @@ import attrs
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import on_disk
 from ostore.backends.shards.garbage import Garbage
+from ostore.backends.shards.gathering import Allowance
 from ostore.backends.shards.paths import FANS, parse_garbage, parse_shard
 from ostore.backends.shards.reading import Opened, open_source
 from ostore.backends.shards.root import Root
@@ -58,6 +59,7 @@ class Shelf:
         self.disk = disk
         self._root = root
         self._wall = wall
+        self.allowance = Allowance(wall)
         self._garbage = Garbage(disk)
 
     # Writing
