@@ -133,18 +133,22 @@ class StripeReader:
         frames = await self.blocks(number)
         row = (await self.table()).row(number)
         blocks = {index: frame.block for index, frame in frames.items()}
+        crcs = {index: frame.block_crc for index, frame in frames.items()}
         try:
-            return await self._decoded(row, blocks)
+            return await self._decoded(row, blocks, crcs)
         except ShardRotten:
             good = await self.agreeing(number, blocks)
             return await self._decoded(row, good)
 
     async def _decoded(
-        self, row: Row, blocks: Mapping[int, Buffer]
+        self,
+        row: Row,
+        blocks: Mapping[int, Buffer],
+        crcs: Mapping[int, int] | None = None,
     ) -> Sequence[Buffer]:
         """Raw bytes from blocks; what was compressed is expanded by a worker thread."""
         if row.coding == RAW or row.raw <= INLINE:
-            return decode(row, self.geometry, self.codec, blocks)
+            return decode(row, self.geometry, self.codec, blocks, crcs)
         return await self._workers.run(
             decode, row, self.geometry, self.codec, dict(blocks)
         )

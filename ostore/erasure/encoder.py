@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostore.erasure.codec import Codec
+from ostore.erasure.checksums import joined
 from ostore.erasure.compressing import ZSTD
 from ostore.erasure.framing import RAW, Frame, Table, TableBuilder, crc32c
 from ostore.erasure.geometry import STRIPE, Buffer, Geometry
@@ -83,12 +84,17 @@ class Encoder:
         unless `raw` has 1 to STRIPE bytes.
         """
         stored, coding = (raw, RAW) if compressed is None else (compressed, ZSTD)
-        length, crc, number = len(stored), crc32c(stored), len(self._table)
-        self._table.append(len(raw), length, coding, crc)
+        length, number = len(stored), len(self._table)
         data = split(stored, self._geometry)
+        crcs = [crc32c(block) for block in data]
+        whole = length == STRIPE == len(data) * len(data[0])
+        crc = joined(crcs, len(data[0])) if whole else crc32c(stored)
+        self._table.append(len(raw), length, coding, crc)
+        parity = self._codec.encode(data)
+        crcs += [crc32c(block) for block in parity]
         return tuple(
-            Frame(number, len(raw), length, coding, crc, crc32c(block), block)
-            for block in (*data, *self._codec.encode(data))
+            Frame(number, len(raw), length, coding, crc, own, block)
+            for own, block in zip(crcs, (*data, *parity), strict=True)
         )
 
     def table(self) -> Table:
