@@ -208,8 +208,9 @@ class IShardSink(Interface):
     async def write(frame: Frame) -> None:
         """Append one frame; returns when the next one is welcome.
 
-        At most one frame is under way behind the caller's back. Raises ShardError;
-        after that only abort() makes sense.
+        What is under way behind the caller's back is limited: one frame, or of a large
+        shard those of two writes. Raises ShardError; after that only abort() makes
+        sense.
         """
 
     async def commit(

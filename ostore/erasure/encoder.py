@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostore.erasure.codec import Codec
 from ostore.erasure.checksums import joined
+from ostore.erasure.codec import Codec
 from ostore.erasure.compressing import ZSTD
 from ostore.erasure.framing import RAW, Frame, Table, TableBuilder, crc32c
 from ostore.erasure.geometry import STRIPE, Buffer, Geometry

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.backends.shards import disk as growing
+from ostore.backends.shards import gathering
 from ostore.backends.shards.node import ShardNode
 from ostore.backends.shards.root import Root
 from ostore.backends.shards.store import ShardStore
@@ -234,6 +235,20 @@ class Crashes(Stories, SynchronousTestCase):
         disk, node = self.begun(STORIES["commit"])
         done(sunk(node.store, NEW))
         self.assertIn("direct", [each.name for each in disk.operations])
+
+    def test_power_cut_of_gathered_frames(self) -> None:
+        """Nor one whose frames were gathered."""
+        self.patch(growing, "DIRECT_FROM", 1)
+        self.patch(gathering, "GATHERED", 400 << 10)
+        for where in ("cut_before", "cut_after"):
+            self.cut_everywhere(STORIES["commit"], where)
+        disk, node = self.begun(STORIES["commit"])
+        before = len(disk.operations)
+        done(sunk(node.store, NEW))
+        writes = [each for each in disk.operations[before:] if each.name == "pwrite"]
+        self.assertEqual(
+            len(writes), 3, "two frames, one frame, what is left of a page"
+        )
 
     def test_without_syncs(self) -> None:
         """With relaxed durability a power cut does lose shards: the test can tell."""

@@ -31,6 +31,11 @@ class Disk:
         self._ready: set[str] = set()
         self._direct: dict[int, DirectWriter] = {}
 
+    @staticmethod
+    def is_large(length: int) -> bool:
+        """Whether a file of so many bytes grows past the page cache."""
+        return length >= DIRECT_FROM
+
     def append(self, fd: int, parts: Sequence[Buffer], offset: int) -> None:
         """Write at the end of a file that grows; from DIRECT_FROM on past the page cache.
 
@@ -38,7 +43,7 @@ class Disk:
         done with the file before.
         """
         writer = self._direct.get(fd)
-        if writer is None and offset >= DIRECT_FROM:
+        if writer is None and self.is_large(offset):
             writer = self._direct[fd] = DirectWriter(self.files, fd, offset)
         if writer is None:
             self.files.pwrite(fd, parts, offset)

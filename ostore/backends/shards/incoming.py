@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ostore.backends.shards.disk import DIRECT_FROM
 from ostore.backends.shards.gathering import PARTS, Gathering
 from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
 from ostore.erasure.draft import ShardDraft
@@ -88,8 +86,8 @@ class Incoming:
     async def write(self, frame: Frame) -> None:
         """Append one frame; waits for the write before, unless this may wait itself."""
         length = FRAME_HEADER.size + len(frame.block)
-        large = self._draft.offset >= DIRECT_FROM
-        waits = large and self._gathering.may_wait(length)
+        waits = self._gathering.may_wait(length)
+        waits = waits and self._shelf.disk.is_large(self._draft.offset)
         fd = self._usable() if waits else await self._free()
         offset = self._draft.offset
         parts: list[Buffer] = [self._draft.append(frame), frame.block]
@@ -176,20 +174,17 @@ class Incoming:
         if self._draft.offset > self._reserved:
             end = self._reserved = self._draft.offset + EXTENT
 
-        def written(result: object) -> object:
-            self._shelf.allowance.give(gathered.length)
-            return result
+        async def write() -> None:
+            try:
+                await self._workers.run(
+                    self._shelf.write, fd, gathered.parts, gathered.offset, end
+                )
+            except ShardError as error:
+                self._error = self._error or error
+            finally:
+                self._shelf.allowance.give(gathered.length)
 
-        writing = self._workers.run(
-            self._shelf.write, fd, gathered.parts, gathered.offset, end
-        )
-        self._busy = start(writing).addBoth(written).addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> Any:
-        if not isinstance(failure.value, ShardError):
-            return failure
-        self._error = self._error or failure.value
-        return None
+        self._busy = start(write())
 
     async def _sync(self, fd: int) -> None:
         try:
