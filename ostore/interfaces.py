@@ -265,8 +265,9 @@ class IUploadSink(Interface):
     async def write(frame: Frame) -> None:
         """Append one frame behind those that are held.
 
-        At most one frame is under way behind the caller's back. Raises ShardRefused
-        when another has claimed the upload, NodeFull, NodeUnreachable.
+        What is under way behind the caller's back is limited as that of IShardSink.
+        Raises ShardRefused when another has claimed the upload, NodeFull,
+        NodeUnreachable.
         """
 
     async def sync() -> int:
