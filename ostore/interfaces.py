@@ -6,7 +6,7 @@ leave out `self`, as zope.interface asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -365,13 +365,13 @@ class IShardStore(Interface):
     async def create(upload: str) -> IShardSink:
         """A temporary shard; `upload` is a name of 32 hex digits. Raises NodeFull."""
 
-    async def put_small(
+    def put_small(
         key: ShardKey,
         layout: Layout,
         frames: Sequence[Frame],
         deadline: float | None,
         age: float,
-    ) -> None:
+    ) -> Awaitable[None]:
         """create, write, commit in one step, for contents of few frames."""
 
     async def find(hash: str) -> Holding:
@@ -438,8 +438,28 @@ class IShardStore(Interface):
         """Bytes free and in all."""
 
 
+class IShardsBeside(Interface):
+    """What a store in this very process can say without waiting.
+
+    Both are hints that spare the long way, and never take its place: whatever is not
+    plain goes there.
+    """
+
+    def lacks(hash: str) -> bool:
+        """Whether it is known that nothing is held of that content."""
+
+    def glance(key: ShardKey) -> Frame | None:
+        """The block of a shard of one stripe, checked, if it lies in memory.
+
+        None says nothing. What was found is as good as what open() and frames() give.
+        """
+
+
 class INodes(Interface):
     """How the engine reaches nodes by id."""
+
+    def beside(node: str) -> IShardsBeside | None:
+        """The shards of that node if they are in this very process, else None."""
 
     def store(node: str) -> IShardStore:
         """The shards of that node. Raises NodeUnreachable for an unknown id."""

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from ostore.engine.asking import Ask, Asking
 from ostore.engine.places import Places
+from ostore.engine.viewing import View, view
 from ostore.interfaces import IMessageBus, INodes
 from ostore.model.census import Census, Standing
 from ostore.model.errors import BusUnavailable, NodeUnreachable, ShardError
@@ -24,12 +25,12 @@ from ostore.model.messages import (
     Signer,
 )
 from ostore.model.nodes import Heartbeat, Member, Members
-from ostore.model.placement import Candidate, candidates
+from ostore.model.placement import Candidate
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.tasks import Tasks, gather, start, succeeded
 
-UNTRUSTED = frozenset({"suspect", "down", "conflict"})
-"""States of nodes on which nothing is looked for without asking first."""
+NOTHING = Holding("none")
+"""What a node says that has nothing of a content."""
 
 
 class Cluster:
@@ -86,6 +87,7 @@ class Cluster:
         self._log = Logger()
         self._tasks = Tasks(self._log)
         self._hearing: float | None = None
+        self._seen: View | None = None
 
     async def start(self) -> None:
         """Listen, and ask every node to say that it is there."""
@@ -115,13 +117,21 @@ class Cluster:
 
     def live(self) -> list[Member]:
         """Nodes of ours heard in time, suspects included."""
-        live = self.members.live(self._clock.monotonic())
-        return [member for member in live if self._belongs(member.beat)]
+        return list(self._view.live)
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> Sequence[Candidate]:
         """Every node of ours as placement wants to see it."""
-        found = candidates(self.members, self._clock.monotonic())
-        return [each for each in found if self._of_ours(each.id)]
+        return self._view.candidates
+
+    @property
+    def _view(self) -> View:
+        """Who is there now; worked out anew only when that changed."""
+        now, members = self._clock.monotonic(), self.members
+        ours = tuple(self._belongs(m.beat) for m in members.by_id.values())
+        seen = self._seen
+        if seen is None or not seen.holds(members, ours, now):
+            self._seen = seen = view(members, ours, now)
+        return seen
 
     def quiet_since(self) -> float | None:
         """Seconds since the node that left last was heard; None when none is gone.
@@ -148,12 +158,9 @@ class Cluster:
         once k are. A `thorough` asker waits for every live node, suspects too. Live
         nodes that let the time-out pass become suspect.
         """
-        live = self.live()
-        census = Census(
-            frozenset(m.beat.node for m in live),
-            frozenset(m.beat.node for m in live if m.suspected is not None),
-        )
-        if not live or self._asking.full:
+        seen = self._view
+        census = Census(seen.asked, seen.suspects)
+        if not seen.live or self._asking.full:
             return census
         self.locates += 1
         asking: Sequence[Deferred[Holding]] = ()
@@ -193,6 +200,10 @@ class Cluster:
         """Ask all nodes themselves; what is awaited, of those silent now in order."""
         asking: list[Deferred[Holding]] = []
         for node in sorted(census.asked):
+            beside = self._nodes.beside(node)
+            if beside is not None and beside.lacks(hash):
+                census.answer(node, NOTHING)
+                continue
             each = start(self._held_by(node, hash))
             if succeeded(each):
                 census.answer(node, cast("Holding", each.result))
@@ -219,26 +230,15 @@ class Cluster:
         standing = self.places.get(hash)
         if standing is None:
             return None
-        now, timeout = self._clock.monotonic(), self.members.timeout
-        for (node,) in standing.places.values():
-            member = self.members.by_id.get(node)
-            if (
-                member is None
-                or member.state(now, timeout) in UNTRUSTED
-                or not self._belongs(member.beat)
-            ):
-                self.places.forget(hash)
-                return None
-        return standing
+        trusted = self._view.trusted
+        if all(node in trusted for (node,) in standing.places.values()):
+            return standing
+        self.places.forget(hash)
+        return None
 
     def settled_on(self, standing: Standing) -> bool:
         """Whether none of its nodes is to be emptied: shards leave such a one."""
-        now, timeout = self._clock.monotonic(), self.members.timeout
-        states = {
-            node: self.members.by_id[node].state(now, timeout)
-            for node in standing.nodes & self.members.by_id.keys()
-        }
-        return "draining" not in states.values()
+        return not standing.nodes & self._view.draining
 
     def beside(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do something that nobody waits for; it ends with the cluster."""

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Protocol
 
 from ostore.engine.cluster import Cluster
+from ostore.engine.glancing import Glancing
 from ostore.engine.looking import Looking
 from ostore.engine.reading import StripeReader
 from ostore.engine.repairs import Repairs
 from ostore.engine.salvaging import Salvaging
 from ostore.erasure.codec import Codecs
 from ostore.erasure.framing import Table
-from ostore.erasure.geometry import Buffer
+from ostore.erasure.geometry import STRIPE, Buffer
 from ostore.interfaces import INodes
 from ostore.model.census import Census, Standing
 from ostore.model.errors import ShardError, TooFewShards
@@ -23,6 +24,9 @@ from ostore.model.versions import Version
 from ostore.streaming.clock import Clock, TimedOut
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import gather
+
+GLANCED = 64 * 1024
+"""Bytes of a content up to which a look whether it is there reads it."""
 
 
 class Stripes(Protocol):
@@ -53,6 +57,14 @@ class ByteStream:
         self._pieces: deque[Buffer] = deque()
         self._next = self._end = 0
         self._skip = self._left = 0
+
+    @classmethod
+    def of(cls, content: Sequence[Buffer], begin: int, stop: int) -> ByteStream:
+        """The bytes begin <= i < stop of a content that is at hand in pieces."""
+        stream = cls(None, None)
+        stream._skip, stream._left = begin, stop - begin
+        stream._take(content)
+        return stream
 
     async def seek(self, begin: int, stop: int) -> None:
         """Go to `begin` and have the first stripe at hand. Raises TooFewShards."""
@@ -109,6 +121,9 @@ class ByteStream:
             self._reader.until(self._end)
             pieces = await self._reader.stripe(self._next)
         self._next += 1
+        self._take(pieces)
+
+    def _take(self, pieces: Sequence[Buffer]) -> None:
         skip, self._skip = self._skip, 0
         for piece in pieces:
             if skip >= len(piece):
@@ -140,6 +155,7 @@ class Getting:
         self._timeout = locate_timeout
         self._salvaging = Salvaging(cluster, nodes, clock, codecs)
         self._looking = Looking(cluster, clock, self._seen)
+        self._glancing = Glancing(nodes, codecs)
 
     async def read(self, version: Version, begin: int, stop: int) -> ByteStream:
         """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
@@ -189,6 +205,9 @@ class Getting:
     async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
         remembered = self._cluster.remembered(version.hash)
         if remembered is not None:
+            content = self._glance(version, remembered)
+            if content is not None:
+                return ByteStream.of(content, begin, stop)
             try:
                 # nodes that hang are found out by a locate, and sooner than by waiting
                 opening = self._stream(version, remembered, begin, stop)
@@ -225,6 +244,8 @@ class Getting:
         remembered = self._cluster.remembered(version.hash)
         if remembered is None:
             return False
+        if version.size <= GLANCED and self._glance(version, remembered) is not None:
+            return True
         reader = self.reader(version.hash, remembered)
         try:
             await self._clock.within(self._timeout, reader.table())
@@ -235,6 +256,17 @@ class Getting:
             await reader.close()
             self._looking.soon(version.hash)
         return True
+
+    def _glance(
+        self, version: Version, remembered: Standing
+    ) -> Sequence[Buffer] | None:
+        """A content of one stripe, if it can be had without waiting."""
+        if not remembered.layout.size == version.size <= STRIPE:
+            return None
+        content = self._glancing.stripe(version.hash, remembered)
+        if content is not None:
+            self._looking.soon(version.hash)
+        return content
 
     def _seen(self, hash: str, census: Census) -> None:
         """What all nodes say of a content that was read from memory."""

@@ -302,45 +302,34 @@ class Intake:
         except QuorumLost:
             raise self._house.too_few(self._fanout.failures.values()) from None
 
-    async def store(
-        self, hash: str, layout: Layout, named: Callable[[int, str], None]
-    ) -> None:
-        """Make the content durable on a write quorum of nodes.
-
-        `named(index, node)` is called for each shard that is durable under its name.
-        """
+    async def store(self, hash: str, layout: Layout) -> Mapping[int, str]:
+        """Make the content durable on a write quorum of nodes: index -> node."""
         if self._fanout is None:
-            await self._store_small(hash, layout, named)
-            return
+            return await self._store_small(hash, layout)
         deadline = self._house.clock.wall() + COMMIT_TIME
+        await self._each(lambda _, one: one.commit(hash, layout, deadline))
+        return {index: self._uploads[index].node for index in self._fanout.standing}
 
-        async def commit(index: int, one: ShardUpload) -> None:
-            await one.commit(hash, layout, deadline)
-            named(index, one.node)
-
-        await self._each(commit)
-
-    async def _store_small(
-        self, hash: str, layout: Layout, named: Callable[[int, str], None]
-    ) -> None:
+    async def _store_small(self, hash: str, layout: Layout) -> Mapping[int, str]:
         house = self._house
         deadline = house.clock.wall() + COMMIT_TIME
 
         def left_out(_: int, node: str, error: Exception) -> None:
             house.left_out(node, error)
 
-        fanout = house.fan(house.place(hash), left_out)
-
-        async def put(index: int, node: str) -> None:
+        def put(index: int, node: str) -> Awaitable[None]:
             frames = self._small[index : index + 1]
             key = ShardKey(hash, index, layout.id)
-            await house.nodes.store(node).put_small(key, layout, frames, deadline, 0.0)
-            named(index, node)
+            store = house.nodes.store(node)
+            return store.put_small(key, layout, frames, deadline, 0.0)
 
+        nodes = house.place(hash)
+        fanout = house.fan(nodes, left_out)
         try:
             await fanout.each(put)
         except QuorumLost:
             raise house.too_few(fanout.failures.values()) from None
+        return {index: nodes[index] for index in fanout.standing}
 
     async def clean(self) -> None:
         """Remove the temporaries; a node that hangs does so without being waited for.

@@ -36,13 +36,12 @@ class Content(Protocol):
     def layout(self) -> Layout:
         """How it was cut."""
 
-    async def store(
-        self, hash: str, layout: Layout, named: Callable[[int, str], None]
-    ) -> None:
-        """Make it durable on a write quorum of nodes.
+    async def store(self, hash: str, layout: Layout) -> Mapping[int, str]:
+        """Make it durable on a write quorum of nodes: index -> node.
 
-        `named(index, node)` is called for each shard that is durable under its name.
+        All of them are durable under their names.
         """
+        ...
 
 
 class Put:
@@ -54,7 +53,6 @@ class Put:
         self._facts = Facts()
         self._machine = upload(self._facts)
         self._content = content
-        self._placed: dict[int, str] = {}
 
     async def run(self, receive: Callable[[], Awaitable[tuple[str, int]]]) -> Version:
         """Receive it (hash and size), then keep it."""
@@ -104,7 +102,7 @@ class Put:
         """The shards relied on went away: store the body, or take the version back."""
         house, layout = self._house, self._content.layout()
         try:
-            await self._content.store(hash, layout, self._named)
+            await self._store(hash, layout)
         except OstoreError:
             if await house.recording.take_back(version):
                 raise
@@ -122,7 +120,7 @@ class Put:
         """Name what was sent, then write the version."""
         house = self._house
         begun = house.writing.clock.monotonic()
-        await self._content.store(hash, layout, self._named)
+        placed = await self._store(hash, layout)
         slow = self._slow(begun)
         missing = self._facts.missing(layout)
         if slow:
@@ -132,7 +130,7 @@ class Put:
         if slow or self._slow(begun):
             present = await self._renewed(hash, layout, version)
             return await house.referring.mark(version, hash, layout, present)
-        house.writing.cluster.places.learn(hash, layout, self._placed)
+        house.writing.cluster.places.learn(hash, layout, placed)
         return version
 
     def _slow(self, begun: float) -> bool:
@@ -140,9 +138,10 @@ class Put:
         writing = self._house.writing
         return writing.clock.monotonic() - begun > writing.coding.grace / 4
 
-    def _named(self, index: int, node: str) -> None:
-        self._placed[index] = node
-        self._machine.named(index)
+    async def _store(self, hash: str, layout: Layout) -> Mapping[int, str]:
+        placed = await self._content.store(hash, layout)
+        self._machine.named(placed)
+        return placed
 
     async def _renewed(
         self, hash: str, layout: Layout, version: Version | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from ostore.engine.intake import COMMIT_TIME, STALL, Body, Writing
 from ostore.engine.polling import poll
@@ -175,18 +175,17 @@ class Session:
         """How the content was cut."""
         return self._encoder.layout()
 
-    async def store(
-        self, hash: str, layout: Layout, named: Callable[[int, str], None]
-    ) -> None:
+    async def store(self, hash: str, layout: Layout) -> Mapping[int, str]:
         """Name all temporaries as shards; they stay temporaries too."""
         deadline = self._house.clock.wall() + COMMIT_TIME
 
         async def commit(index: int, share: Share) -> None:
             key = ShardKey(hash, index, layout.id)
             await share.uploads.commit(self.upload, self.epoch, key, layout, deadline)
-            named(index, share.node)
 
         await self._each(commit)
+        standing = self._fanout.standing
+        return {index: self._shares[index].node for index in standing}
 
     async def finish(self, outcome: str) -> list[str]:
         """Leave nothing but the outcome; gives the nodes that did not take it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import zstandard
@@ -55,5 +56,15 @@ def expand(row: Row, stored: Sequence[Buffer]) -> bytes:
     return raw
 
 
+class _Kept(threading.local):
+    """A thread's own compressor: making one costs more than a small stripe does."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL)
+
+
+_kept = _Kept()
+
+
 def _compress(raw: Buffer) -> bytes:
-    return zstandard.ZstdCompressor(level=LEVEL).compress(raw)
+    return _kept.compressor.compress(raw)

@@ -13,6 +13,7 @@ raises `automat.NoTransition`: it would be a defect of the caller.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import attrs
@@ -33,8 +34,8 @@ class Upload(Protocol):
     def commit(self) -> None:
         """The digest agrees: shards may be named from now on."""
 
-    def named(self, index: int) -> None:
-        """The shard `index` is durable under its name."""
+    def named(self, indices: Iterable[int]) -> None:
+        """These shards are durable under their names."""
 
     def record(self) -> None:
         """The metadata write is about to be sent: no way back."""
@@ -84,8 +85,8 @@ def _commit(_: Upload, facts: Facts) -> None:
 
 
 @_committing.upon(Upload.named).loop()
-def _named(_: Upload, facts: Facts, index: int) -> None:
-    facts.durable.add(index)
+def _named(_: Upload, facts: Facts, indices: Iterable[int]) -> None:
+    facts.durable.update(indices)
 
 
 @_committing.upon(Upload.record).loop()

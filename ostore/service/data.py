@@ -21,7 +21,7 @@ from ostore.service.options import DataOptions, RoleOptions
 from ostore.service.secret import read
 from ostore.service.serving import Serving, say
 from ostore.streaming.buffers import Buffers
-from ostore.streaming.pools import ThreadWorkers
+from ostore.streaming.pools import ThreadWorkers, Workers
 from ostore.streaming.tasks import gather
 from ostore.web.data.root import DataApi
 
@@ -51,8 +51,9 @@ class Data(Member):
         bus = self.bus()
         log_line = self.access_log()
         nonces, blocks = Nonces(), block_buffers()
+        flushers = self.flushers(len(self.settings.roots))
         nodes = [
-            await self._node(number, bus, log_line, nonces, blocks)
+            await self._node(number, bus, log_line, nonces, blocks, flushers)
             for number in range(len(self.settings.roots))
         ]
         await bus.start()
@@ -76,6 +77,7 @@ class Data(Member):
         log_line: LogLine,
         nonces: Nonces,
         blocks: Buffers,
+        flushers: Workers,
     ) -> Node:
         settings, root = self.settings, self.settings.roots[number]
         try:
@@ -93,6 +95,7 @@ class Data(Member):
             self.entropy,
             durable=settings.durable,
             pack_limit=settings.pack_limit,
+            flushers=flushers,
         )
         try:
             await shards.start()

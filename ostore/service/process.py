@@ -20,8 +20,12 @@ from ostore.service.falling import GRACE, undo_all
 from ostore.service.settings import Settings
 from ostore.service.tls import Certificates
 from ostore.streaming.clock import Clock
+from ostore.streaming.pools import ThreadWorkers
 from ostore.streaming.schedule import Repeated
 from ostore.streaming.tasks import start
+
+FLUSHERS = 2
+"""Threads that append to segments while none of them hangs."""
 
 
 class Process(Service):
@@ -55,6 +59,16 @@ class Process(Service):
     def undo(self, step: Callable[[], Any]) -> None:
         """Call `step` at the stop; it may be a coroutine function."""
         self._undo.append(step)
+
+    def flushers(self, nodes: int) -> ThreadWorkers:
+        """Threads that append to the segments of so many nodes; ended at the stop.
+
+        One that hangs on a disk keeps no other disk waiting for long.
+        """
+        workers = ThreadWorkers(self.reactor, 2 * nodes, "flusher", few=FLUSHERS)
+        workers.start()
+        self.undo(workers.stop)
+        return workers
 
     def fail(self, why: object) -> None:
         """End the process with one line."""

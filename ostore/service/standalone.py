@@ -132,6 +132,7 @@ class Standalone(Process):
         members: list[DataMember] = []
         unusable: list[str] = []
         blocks = block_buffers()
+        flushers = self.flushers(self.settings.nodes)
         for number in range(1, self.settings.nodes + 1):
             place = f"nodes/{number}"
             node = ShardNode(
@@ -142,6 +143,7 @@ class Standalone(Process):
                 self.entropy,
                 durable=self.settings.durable,
                 pack_limit=self.settings.pack_limit,
+                flushers=flushers,
             )
             try:
                 await node.start()
@@ -152,7 +154,8 @@ class Standalone(Process):
                 self._faults.append(f"{place} is left out: the log says why")
                 continue
             self.undo(node.stop)
-            nodes.add(node.node_id, node.store, place, node.store.uploads)
+            store = node.store
+            nodes.add(node.node_id, store, place, store.uploads, beside=store)
             member = DataMember(
                 node,
                 bus.member(),

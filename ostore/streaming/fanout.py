@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -66,7 +66,7 @@ class Fanout(Generic[S]):
     async def each(self, operation: Callable[[int, S], Awaitable[object]]) -> None:
         """Run `operation(index, sink)` on all that stand; returns with a quorum.
 
-        Raises QuorumLost as soon as no quorum can come; what was pending is cancelled
+        One that raises at once fails like one that does so later. Raises QuorumLost as soon as no quorum can come; what was pending is cancelled
         then, as it is when the caller is cancelled.
         """
         self._finished = 0
@@ -88,7 +88,7 @@ class Fanout(Generic[S]):
 
     def _begin(self, operation: Callable[[int, S], Awaitable[object]]) -> None:
         for index, sink in self._sinks.items():
-            running = start(operation(index, sink))
+            running = _begun(operation, index, sink)
             if succeeded(running):
                 self._finished += 1
             else:
@@ -149,3 +149,12 @@ class Fanout(Generic[S]):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def _begun(
+    operation: Callable[[int, S], Awaitable[object]], index: int, sink: S
+) -> Deferred[object]:
+    try:
+        return start(operation(index, sink))
+    except Exception:  # noqa: BLE001 - as if the coroutine had raised it
+        return fail()

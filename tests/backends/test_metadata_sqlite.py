@@ -36,7 +36,7 @@ class ThreadContractTests(metadata.MetadataContract, TestCase):
 
         folder = Path(self.mktemp())
         folder.mkdir()
-        workers = ThreadWorkers(reactor, 2, "metadata")  # type: ignore[arg-type] # a module
+        workers = ThreadWorkers(reactor, 2, "metadata")
         workers.start()
         self.addCleanup(workers.stop)
         writer = ThreadWriter(reactor)  # type: ignore[arg-type] # a module

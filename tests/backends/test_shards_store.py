@@ -86,7 +86,7 @@ class OnRealDisk(ShardStoreContract, unittest.TestCase):
         self.moved += seconds
 
     def workers(self) -> Workers:
-        return ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
+        return ThreadWorkers(reactor, 3, "shards")
 
     async def fresh(self) -> IShardStore:
         clock = Clock(task.Clock(), self.wall, self.wall)

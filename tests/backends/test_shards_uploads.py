@@ -240,7 +240,7 @@ class OnRealDisk(UploadsContract, unittest.TestCase):
     async def fresh(self) -> tuple[IUploads, IShardStore]:
         self.root = Path(self.mktemp()).absolute()
         clock = Clock(task.Clock(), self.wall, self.wall)
-        workers = ThreadWorkers(reactor, 3, "shards")  # type: ignore[arg-type]  # the real one
+        workers = ThreadWorkers(reactor, 3, "shards")
         node = ShardNode(str(self.root), Files(), workers, clock, os.urandom)
         await node.start()
         await node.adopt("c" * 32, 1)

@@ -160,7 +160,7 @@ class HttpCase(TestCase):
 
     async def service(self, root: Path, signer: Signer, bus: MemoryBus) -> Service:
         """One more, ready to speak."""
-        workers = ThreadWorkers(reactor, 2, "shards")  # type: ignore[arg-type]  # the real one
+        workers = ThreadWorkers(reactor, 2, "shards")
         node = ShardNode(str(root), Files(), workers, REAL, os.urandom, durable=False)
         await node.start()
         served = ServedNode(node, REAL.wall)

@@ -41,12 +41,12 @@ class Machine(RuleBasedStateMachine):
     def _give(self, word: str) -> None:
         before = self.facts.state
         call = getattr(self.machine, word)
-        arguments = (len(self.named),) if word == "named" else ()
+        arguments = ({len(self.named)},) if word == "named" else ()
         if word in ALLOWED[before]:
             call(*arguments)
             after = before if before in ("KEPT", "DROPPED") else AFTER[word]
             assert self.facts.state == after
-            self.named.update(arguments)
+            self.named.update(*arguments)
         else:
             try:
                 call(*arguments)
@@ -116,8 +116,8 @@ class UploadTests(SynchronousTestCase):
         machine.begin()
         machine.end()
         machine.commit()
-        for index in range(5):
-            machine.named(index)
+        machine.named(range(4))
+        machine.named([4])
         self.assertFalse(facts.recorded)
         machine.record()
         machine.keep()

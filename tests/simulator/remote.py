@@ -248,6 +248,9 @@ class SimNodes:
         self._members = members
         self._stores: dict[str, RemoteStore] = {}
 
+    def beside(self, node: str) -> None:
+        """All of them are across a network."""
+
     def store(self, node: str) -> RemoteStore:
         """The shards of that node."""
         if node not in self._members().by_id:

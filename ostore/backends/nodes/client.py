@@ -78,6 +78,9 @@ class HttpNodes:
         self._tasks = Tasks(Logger(namespace="ostore.nodes"))
         self._stores: dict[str, RemoteStore] = {}
 
+    def beside(self, node: str) -> None:
+        """None is in this process."""
+
     def store(self, node: str) -> RemoteStore:
         """The shards of that node."""
         return self._known(node)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
 from ostore.backends.shards.filed import FiledShards
 from ostore.backends.shards.lane import Lane
+from ostore.backends.shards.root import RootGone
 from ostore.backends.shards.segments.packed import PackedShards
 from ostore.backends.shards.serial import Serial
 from ostore.backends.shards.shelf import Naming, Shelf
@@ -13,6 +17,7 @@ from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ShardError, ShardRefused
 from ostore.model.layouts import Layout, ShardKey
 from ostore.streaming.pools import Workers
+from ostore.streaming.tasks import start
 
 Name = Callable[[bool], Awaitable[int | None]]
 """Names a file, told whether what bears the name is bad: the copy number of that."""
@@ -57,6 +62,48 @@ class Commits:
             self._filed.ledger.young(key)
 
         await self._serial.run(key.hash, work)
+
+    def add(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+        mended: Callable[[], Awaitable[None]],
+    ) -> Deferred[None] | None:
+        """As pack(), of a content of which nothing is here and nothing is under way.
+
+        None, and nothing done, while something is. `mended` tries again on another
+        root. What this gives can be cancelled; the write goes on.
+        """
+        turn = self._serial.begin(key.hash)
+        if turn is None:
+            return None
+        result: Deferred[None] = Deferred()
+
+        def done(outcome: object) -> None:
+            failed = isinstance(outcome, Failure)
+            if not failed:
+                self._filed.ledger.young(key)
+            self._serial.end(key.hash, turn)
+            if result.called:
+                return  # cancelled
+            if isinstance(outcome, Failure) and isinstance(outcome.value, RootGone):
+                _ = start(mended()).addBoth(again)
+            else:
+                result.callback(outcome if failed else None)  # type: ignore[arg-type]  # a Failure goes its own way
+
+        def again(outcome: object) -> None:
+            if not result.called:
+                result.callback(outcome)  # type: ignore[arg-type]  # as above
+
+        try:
+            self._packed.add(key, layout, parts, deadline, age, done)
+        except BaseException:
+            self._serial.end(key.hash, turn)
+            raise
+        return result
 
     async def file(
         self,

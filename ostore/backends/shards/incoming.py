@@ -15,6 +15,7 @@ from ostore.erasure.draft import ShardDraft
 from ostore.erasure.framing import FRAME_HEADER, Frame
 from ostore.erasure.geometry import Buffer
 from ostore.erasure.shardfile import PROLOGUE
+from ostore.erasure.single import single_file
 from ostore.interfaces import IShardSink
 from ostore.model.errors import NodeUnreachable, ShardError, ShardRefused
 from ostore.model.layouts import Layout, ShardKey
@@ -29,6 +30,8 @@ def whole_file(
     key: ShardKey, layout: Layout, frames: Sequence[Frame]
 ) -> Sequence[Buffer]:
     """A shard's file in parts."""
+    if len(frames) == 1:
+        return single_file(key, layout, frames[0])
     draft = ShardDraft()
     parts: list[Buffer] = [PROLOGUE]
     for frame in frames:

@@ -24,9 +24,13 @@ class Inventory:
         self._packed = packed
         self._serial = serial
 
+    def lacks(self, hash: str) -> bool:
+        """Whether it is known that nothing is here of that content."""
+        return self._packed.without(hash) and self._filed.without(hash)
+
     async def find(self, hash: str) -> Holding:
         """All whole shards of a content; in its turn when the disk must be asked."""
-        if self._packed.without(hash) and self._filed.without(hash):
+        if self.lacks(hash):
             return holding(())
         filed, doubtful = await self._filed.find(hash)
         packed, doubted = await self._packed.find(hash)

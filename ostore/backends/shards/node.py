@@ -38,7 +38,9 @@ class ShardNode:
         durable: bool = True,
         headroom: int | None = None,
         pack_limit: int = 0,
+        flushers: Workers | None = None,
     ) -> None:
+        """`flushers` append to segments, for several nodes; theirs who made them."""
         self._root = Root(path, files, entropy)
         self._workers = workers
         self._headroom = headroom
@@ -55,6 +57,7 @@ class ShardNode:
             durable=durable,
             fence=self._fence,
             pack_limit=pack_limit,
+            flushers=flushers,
         )
 
     @property

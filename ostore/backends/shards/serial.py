@@ -48,6 +48,23 @@ class Serial:
         """What `work()` gives or raises, called when it is its turn."""
         return await shielded(self._in_turn(key, work))
 
+    def begin(self, key: str) -> Deferred[None] | None:
+        """Take the turn now, until end() of what this gives; None: it is another's."""
+        if key in self._last:
+            return None
+        mine = self._last[key] = Deferred[None]()
+        return mine
+
+    def end(self, key: str, mine: Deferred[None]) -> None:
+        """The turn that began is over: whoever waits goes on."""
+        if self._last[key] is mine:
+            del self._last[key]
+        mine.callback(None)
+        if not self._last:
+            waiting, self._idle = self._idle, []
+            for each in waiting:
+                each.callback(None)
+
     async def idle(self) -> None:
         """Wait until nothing is under way."""
         if self._last:
@@ -63,10 +80,4 @@ class Serial:
                 await before
             return await work()
         finally:
-            if self._last[key] is mine:
-                del self._last[key]
-            mine.callback(None)
-            if not self._last:
-                waiting, self._idle = self._idle, []
-                for each in waiting:
-                    each.callback(None)
+            self.end(key, mine)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
+from twisted.internet.defer import fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -28,9 +30,11 @@ from ostore.backends.shards.shelf import Shelf
 from ostore.backends.shards.temporaries import Temporaries
 from ostore.backends.shards.uploads import Uploads
 from ostore.erasure.framing import Frame
-from ostore.interfaces import IShardStore
+from ostore.erasure.geometry import Buffer
+from ostore.interfaces import IShardsBeside, IShardStore
 from ostore.model.errors import (
     NodeUnreachable,
+    OstoreError,
     ShardError,
     ShardMissing,
     ShardRotten,
@@ -47,7 +51,7 @@ AGAIN = 5.0
 """Seconds after which segments that could not be read are tried again."""
 
 
-@implementer(IShardStore)
+@implementer(IShardStore, IShardsBeside)
 class ShardStore:
     """Shards below an open root, as files or packed in segments; owned by a node.
 
@@ -71,6 +75,7 @@ class ShardStore:
         durable: bool = True,
         fence: Fence = no_fence,
         pack_limit: int = 0,
+        flushers: Workers | None = None,
     ) -> None:
         self._root = root
         self._mend_root = mend_root
@@ -84,7 +89,9 @@ class ShardStore:
         self._tasks = Tasks(Logger(namespace="ostore.shards"))
         self.temporaries = Temporaries(self, self._shelf, workers, clock, entropy)
         self.uploads = Uploads(self, self._shelf, root.admit, workers, clock)
-        self._log = SegmentLog(self._disk, root.check, workers, clock, entropy)
+        self._log = SegmentLog(
+            self._disk, root.check, workers, clock, entropy, flushers=flushers
+        )
         self._filed = FiledShards(self._disk, root, self._shelf, workers, clock)
         self._packed = PackedShards(self._log, clock)
         self._inventory = Inventory(self._filed, self._packed, self._serial)
@@ -184,26 +191,54 @@ class ShardStore:
         fd = await self._on_a_root(opened)
         return Incoming(upload, fd, self._shelf, self._workers, self)
 
-    async def put_small(
+    def put_small(
         self,
         key: ShardKey,
         layout: Layout,
         frames: Sequence[Frame],
         deadline: float | None,
         age: float,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write and name a shard; all that wait for that are written together."""
-        checked_key(key)
-        self._root.admit()
-        parts = whole_file(key, layout, frames)
+        try:
+            checked_key(key)
+            self._root.admit()
+            parts = whole_file(key, layout, frames)
+        except OstoreError:
+            return fail()
+        shard = key, layout, parts, deadline, age
+        if self._packs(layout) and self.lacks(key.hash):
+            added = self._commits.add(*shard, partial(self._put_mended, *shard))
+            if added is not None:
+                return added
+        return self._on_a_root(lambda: self._put(*shard))
 
-        async def put() -> None:
-            if 0 < self._pack_limit >= layout.size and self._packed.known:
-                await self._commits.pack(key, layout, parts, deadline, age)
-            else:
-                await self._commits.file(key, parts, deadline, age)
+    async def _put(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        if self._packs(layout):
+            await self._commits.pack(key, layout, parts, deadline, age)
+        else:
+            await self._commits.file(key, parts, deadline, age)
 
-        await self._on_a_root(put)
+    async def _put_mended(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        await self._mend_root()
+        await self._put(key, layout, parts, deadline, age)
+
+    def _packs(self, layout: Layout) -> bool:
+        return 0 < self._pack_limit >= layout.size and self._packed.known
 
     async def keep(self, key: ShardKey, name: Name) -> bool:
         """For commits of temporaries: see Commits."""
@@ -218,6 +253,14 @@ class ShardStore:
         """
         checked_hash(hash)
         return await self._inventory.find(hash)
+
+    def lacks(self, hash: str) -> bool:
+        """Whether it is known that nothing is here of that content."""
+        return self._inventory.lacks(hash)
+
+    def glance(self, key: ShardKey) -> Frame | None:
+        """The block of a shard of one stripe, if that is right and in memory."""
+        return None if key in self._ledger.bad else self._packed.glance(key)
 
     async def held(self, hash: str) -> Sequence[ShardKey]:
         """All shards of a content by their names, the bad ones too."""

@@ -11,6 +11,7 @@ from itertools import count
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import Files, on_disk
@@ -32,7 +33,10 @@ from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks
 
-Waiting = tuple[Group, Deferred[Sequence[Row]]]
+Done = Callable[[Sequence[Row] | Failure], None]
+"""Gets the rows of records that are durable, or why they are not."""
+
+Waiting = tuple[Group, Done]
 
 BATCH_BYTES = 4 << 20
 """Bytes of records after which a batch is full."""
@@ -53,6 +57,10 @@ def _write(
     return writer.write([group for group, _ in taken])
 
 
+def _failure(error: BaseException) -> Failure:
+    return Failure(error)  # type: ignore[no-untyped-call]  # Twisted's
+
+
 class SegmentLog:
     """Records of shards, durable when append() returns; owned by a store.
 
@@ -71,7 +79,9 @@ class SegmentLog:
         entropy: Callable[[int], bytes],
         *,
         limit: int = LIMIT,
+        flushers: Workers | None = None,
     ) -> None:
+        """`flushers` write and sync, for other logs too; the `workers` by default."""
         self.loaded = False
         self.rows = Rows()
         self.strange = 0
@@ -82,6 +92,7 @@ class SegmentLog:
         self._folder = Folder(disk)
         self._check = check
         self._workers = workers
+        self._flushers = workers if flushers is None else flushers
         self._clock = clock
         self._entropy = entropy
         self._limit = limit
@@ -125,8 +136,8 @@ class SegmentLog:
         waiting, self._queue = self._queue, deque()
         with suppress(IndexError):  # a worker may take from it too
             while True:
-                _, result = waiting.popleft()
-                result.errback(RootGone("the storage root was exchanged meanwhile"))
+                _, done = waiting.popleft()
+                done(_failure(RootGone("the storage root was exchanged meanwhile")))
         if not self._flushing:
             old.close()
 
@@ -154,30 +165,34 @@ class SegmentLog:
 
         Raises ShardRefused behind the deadline, NodeUnreachable, NodeFull, RootGone.
         """
+        result: Deferred[Sequence[Row]] = Deferred()
+        self.add(entries, deadline, result.callback)  # a Failure goes its own way
+        return await result
+
+    def add(self, entries: Sequence[Entry], deadline: float | None, done: Done) -> None:
+        """As append(); `done` is called once, later. Raises NodeUnreachable."""
         if not self.loaded:
             raise NodeUnreachable("the node is still counting its shards")
         if self._stopped:
             raise NodeUnreachable("the node has stopped")
-        result: Deferred[Sequence[Row]] = Deferred()
-        self._queue.append((Group(entries, deadline), result))
+        self._queue.append((Group(entries, deadline), done))
         if not self._flushing:
             self._flushing = True
             self._tasks.spawn("writing a segment", self._flush)
-        return await result
 
     async def _flush(self) -> None:
         while self._queue:
             taken: MutableSequence[Waiting] = []
             writer = self._writer
             try:
-                written = await self._workers.run(_write, writer, self._queue, taken)
+                written = await self._flushers.run(_write, writer, self._queue, taken)
                 if writer is not self._writer:
                     writer.close()
                     raise RootGone("the storage root was exchanged meanwhile")
             except BaseException as error:  # noqa: BLE001 - handed to all who wait
                 self._handles.clear()
-                for _, result in taken:
-                    result.errback(error)
+                for _, done in taken:
+                    done(_failure(error))
                 continue
             for rows in written:
                 for row in rows:
@@ -185,12 +200,12 @@ class SegmentLog:
             full, writer.full = list(writer.full), []
             for each in full:
                 self._tasks.spawn("sealing a segment", partial(self._seal, each))
-            for (_, result), rows in zip(taken, written, strict=True):
+            for (_, done), rows in zip(taken, written, strict=True):
                 if rows:
-                    result.callback(rows)
+                    done(rows)
                 else:
                     late = "the deadline of this commit has passed"
-                    result.errback(ShardRefused(late))
+                    done(_failure(ShardRefused(late)))
         self._flushing = False
 
     def _note(self, row: Row) -> None:
@@ -239,6 +254,16 @@ class SegmentLog:
                     raise
                 row = now
 
+    def at_hand(self, row: Row, length: int) -> Buffer | None:
+        """The same, if it can be had without waiting. Raises ShardMissing."""
+        fd = self._handles.take(row.segment)
+        if fd is None:
+            return None
+        try:
+            return self._cached(fd, length, row.offset)
+        finally:
+            self._handles.give(fd)
+
     async def _open(self, handles: Handles, number: int) -> int:
         fd = await self._workers.run(self._open_file, number)
         if handles is not self._handles:
@@ -247,14 +272,17 @@ class SegmentLog:
         return handles.add(number, fd)
 
     async def _read(self, fd: int, length: int, offset: int) -> Buffer:
+        found = self._cached(fd, length, offset)
+        if found is not None:
+            return found
+        return await self._workers.run(self._read_file, fd, length, offset)
+
+    def _cached(self, fd: int, length: int, offset: int) -> Buffer | None:
         files = self._disk.files
         with on_disk():
             if not files.fstat(fd).links:
                 raise ShardMissing("the shard's segment is gone")
-        found = files.pread_cached(fd, length, offset)
-        if found is not None:
-            return found
-        return await self._workers.run(self._read_file, fd, length, offset)
+        return files.pread_cached(fd, length, offset)
 
     def _open_file(self, number: int) -> int:
         with on_disk():

@@ -17,9 +17,10 @@ from ostore.backends.shards.segments.form import (
     Row,
     parse_record,
 )
-from ostore.backends.shards.segments.log import SegmentLog
+from ostore.backends.shards.segments.log import Done, SegmentLog
 from ostore.backends.shards.segments.writer import Entry
 from ostore.erasure.checksums import crc32c
+from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
 from ostore.erasure.shardfile import (
     FOOTER_SIZE,
@@ -28,7 +29,8 @@ from ostore.erasure.shardfile import (
     parse_footer,
     parse_index,
 )
-from ostore.model.errors import ShardMissing, ShardRotten
+from ostore.erasure.single import single_frame
+from ostore.model.errors import ShardError, ShardMissing, ShardRotten
 from ostore.model.layouts import Layout, ShardFacts, ShardKey
 from ostore.streaming.clock import Clock
 
@@ -134,6 +136,26 @@ class PackedShards:
             self._doubt(row, rotten=isinstance(error, ShardRotten))
             raise
 
+    def glance(self, key: ShardKey) -> Frame | None:
+        """The block of a shard of one stripe, if it is here, right and in memory.
+
+        None says nothing: open() tells what is wrong, if anything is.
+        """
+        named = self._named(key) if self._log.loaded else ()
+        if len(named) != 1 or self._bad(named[0]):
+            return None
+        row = named[0]
+        try:
+            data = self._log.at_hand(row, row.span)
+            if data is None:
+                return None
+            view = memoryview(data)
+            if crc32c(view[RECORD.size :]) != _check(view[: RECORD.size], row):
+                return None
+        except ShardError:
+            return None
+        return single_frame(key, view[RECORD.size :])
+
     # Changing
 
     async def put(
@@ -149,23 +171,23 @@ class PackedShards:
         if standing and await self.refresh(key, deadline):
             return
         now = self._clock.wall()
-        row = Row(
-            bytes.fromhex(key.hash),
-            bytes.fromhex(key.layout),
-            0,
-            0,
-            now - age,
-            0,
-            0,
-            0,
-            layout.size,
-            key.index,
-            layout.data,
-            layout.parity,
-            Kind.PUT,
-        )
         entries = [_change(old, Kind.GARBAGE, now) for old in standing]
-        await self._log.append([*entries, Entry(row, parts)], deadline)
+        await self._log.append(
+            [*entries, _new(key, layout, parts, now - age)], deadline
+        )
+
+    def add(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+        done: Done,
+    ) -> None:
+        """Add a shard of a content of which nothing is here; see SegmentLog.add()."""
+        entry = _new(key, layout, parts, self._clock.wall() - age)
+        self._log.add([entry], deadline, done)
 
     async def refresh(self, key: ShardKey, deadline: float | None = None) -> bool:
         """Give it a new age if it stands, and every byte is right."""
@@ -281,6 +303,27 @@ class PackedShards:
             if not damaged:
                 raise
         return payload
+
+
+def _new(key: ShardKey, layout: Layout, parts: Sequence[Buffer], time: float) -> Entry:
+    return Entry(
+        Row(
+            bytes.fromhex(key.hash),
+            bytes.fromhex(key.layout),
+            0,
+            0,
+            time,
+            0,
+            0,
+            0,
+            layout.size,
+            key.index,
+            layout.data,
+            layout.parity,
+            Kind.PUT,
+        ),
+        parts,
+    )
 
 
 def _change(row: Row, kind: Kind, moment: float) -> Entry:
