@@ -39,6 +39,9 @@ COMMIT_TIME = 30.0
 """Seconds by the node's clock after which it refuses a commit."""
 STALL = 20.0
 """Seconds within which a quorum of nodes has to take a step."""
+HELD = 2047
+"""Bytes up to which hashlib keeps the interpreter lock: getting it back from threads
+that are busy takes longer than hashing a few of these."""
 INLINE = 32 * 1024
 """Stripes up to this size are compressed at once; larger ones by a worker thread."""
 
@@ -229,7 +232,7 @@ class Intake:
         held: memoryview | None = None
         while chunk := await body.read():
             size += len(chunk)
-            self._hasher.update(chunk)
+            self._hash(chunk)
             for raw in self._encoder.feed(chunk):
                 if held is not None:
                     await self._send(held)
@@ -246,6 +249,14 @@ class Intake:
             if rest is not None:
                 await self._send(rest)
         return size
+
+    def _hash(self, chunk: Buffer) -> None:
+        if len(chunk) > 8 * HELD:
+            self._hasher.update(chunk)
+            return
+        view = memoryview(chunk)
+        for at in range(0, len(view), HELD):
+            self._hasher.update(view[at : at + HELD])
 
     async def _send(self, raw: memoryview) -> None:
         """Code one stripe and hand it to every standing sink: the back-pressure."""

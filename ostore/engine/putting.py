@@ -22,7 +22,7 @@ from ostore.model.errors import (
     Unavailable,
 )
 from ostore.model.layouts import Layout
-from ostore.model.uploading import Facts, upload
+from ostore.model.uploading import Facts, Upload
 from ostore.model.versions import Version
 
 
@@ -51,7 +51,7 @@ class Put:
         self._house = putting
         self._request = request
         self._facts = Facts()
-        self._machine = upload(self._facts)
+        self._machine = Upload(self._facts)
         self._content = content
 
     async def run(self, receive: Callable[[], Awaitable[tuple[str, int]]]) -> Version:

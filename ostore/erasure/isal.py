@@ -41,6 +41,8 @@ class Isal:
         self._ffi = cffi.FFI()
         self._ffi.cdef(_DECLARED)
         self._library: Any = self._load()
+        self._block = self._ffi.typeof("unsigned char[]")
+        self._blocks = self._ffi.typeof("unsigned char *[]")
 
     def _load(self) -> Any:
         for path in (*_bundled(), _INSTALLED):
@@ -66,15 +68,15 @@ class Isal:
         # New bytes without contents, which the interpreter lets its C extensions
         # fill before anybody else sees them: no copy of what is computed.
         made: list[bytes] = [_fresh(None, length) for _ in range(rows)]
-        sources = [ffi.from_buffer("unsigned char[]", block) for block in blocks]
-        sinks = [ffi.from_buffer("unsigned char[]", block) for block in made]
+        sources = [ffi.from_buffer(self._block, block) for block in blocks]
+        sinks = [ffi.from_buffer(self._block, block) for block in made]
         self._library.ec_encode_data(
             length,
             len(blocks),
             rows,
             tables,
-            ffi.new("unsigned char *[]", sources),
-            ffi.new("unsigned char *[]", sinks),
+            ffi.new(self._blocks, sources),
+            ffi.new(self._blocks, sinks),
         )
         return made
 

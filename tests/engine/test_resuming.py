@@ -60,12 +60,14 @@ class Stuck(Pieces):
 class UploadCase(EngineCase):
     """Uploads one content; at the end everything expires, and nothing is left."""
 
+    expiry = EXPIRY
+
     def rise(self, nodes: int = 6, *, mending: bool = False, **options: Any) -> None:
         """With uploads that expire after a minute."""
         super().rise(
             nodes,
             mending=mending,
-            **{"upload_expiry": EXPIRY, **options},
+            **{"upload_expiry": self.expiry, **options},
         )
         self.addCleanup(self.expire)
 
@@ -73,7 +75,7 @@ class UploadCase(EngineCase):
         """Let all uploads expire; `fall` sees that nothing is left."""
         for rig in self.rigs:
             rig.come_back()
-        self.pass_(EXPIRY + 65)
+        self.pass_(self.expiry + 65)
 
     @property
     def uploads(self) -> Resuming:
@@ -82,7 +84,7 @@ class UploadCase(EngineCase):
 
     def other(self) -> Resuming:
         """Another api, or the same one after a restart: it remembers nothing."""
-        return Resuming(self.engine.putting, Tokens([SECRET]), EXPIRY)
+        return Resuming(self.engine.putting, Tokens([SECRET]), self.expiry)
 
     def start(self, size: int = len(CONTENT), name: str = "name", **asked: Any) -> str:
         """Begin an upload; gives its token."""

@@ -251,6 +251,32 @@ class WorkersTests(TestCase):
         with self.assertRaises(ValueError):
             await workers.run(int, "no")
 
+    async def test_few(self) -> None:
+        """Few threads do all of it; one that hangs keeps nobody waiting."""
+        workers = ThreadWorkers(reactor, 3, "test", few=1)
+        workers.start()
+        self.addCleanup(workers.stop)
+        go = threading.Event()
+        self.addCleanup(go.set)
+        hanging = start(workers.run(go.wait, 60))
+        others = [start(workers.run(pow, 2, n)) for n in range(50)]
+        for number, other in enumerate(others):
+            self.assertEqual(await other, 2**number)
+        self.assertFalse(hanging.called)
+        go.set()
+        self.assertTrue(await hanging)
+
+    async def test_before_the_start(self) -> None:
+        """Work waits for the start, whatever number of threads there may be."""
+        for few in (None, 1):
+            workers = ThreadWorkers(reactor, 2, "test", few=few)
+            waiting = [start(workers.run(int, "7")) for _ in range(5)]
+            await REAL.sleep(0.01)
+            self.assertFalse(any(each.called for each in waiting))
+            workers.start()
+            self.addCleanup(workers.stop)
+            self.assertEqual([await each for each in waiting], [7] * 5)
+
     async def test_a_thread_that_hangs(self) -> None:
         """The stop leaves it behind, and the process does not wait for it."""
         self.patch(pools, "PATIENCE", 0.05)

@@ -240,11 +240,18 @@ class Mouth:
 class Rig:
     """One data node: its disk, its workers, its voice, and what stands before it."""
 
-    def __init__(self, number: int, time: task.Clock, clock: Clock) -> None:
+    def __init__(
+        self, number: int, time: task.Clock, clock: Clock, pack_limit: int = 0
+    ) -> None:
         self.disk = SimulatedDisk(clock.wall)
         self.workers = PacedWorkers(time)
         self.node = ShardNode(
-            "/data", self.disk, self.workers, clock, Random(number).randbytes
+            "/data",
+            self.disk,
+            self.workers,
+            clock,
+            Random(number).randbytes,
+            pack_limit=pack_limit,
         )
         self.watched = Watched(self.node.store)
         below = self.watched.calls, self.watched.rules
@@ -299,8 +306,10 @@ class EngineCase(SynchronousTestCase):
     """An engine and its nodes for each test; `rise` makes them, the end checks them.
 
     At the end nothing may be left: no timers, no open files, no temporaries, no bytes
-    lent, no turns taken.
+    lent, no turns taken. With a `pack_limit` the nodes pack, and are beside the engine.
     """
+
+    pack_limit = 0
 
     def setUp(self) -> None:
         """A clock at rest."""
@@ -370,7 +379,7 @@ class EngineCase(SynchronousTestCase):
 
     def add_rig(self, number: int) -> Rig:
         """One more node, started."""
-        rig = Rig(number, self.time, self.clock)
+        rig = Rig(number, self.time, self.clock, self.pack_limit)
         self.run_(rig.node.start())
         rig.mouth = Mouth(self.bus.member())
         place = f"nodes/{number}"
@@ -387,7 +396,8 @@ class EngineCase(SynchronousTestCase):
         rig.member._announcer._answering._store = rig.watched  # type: ignore[assignment]  # as above
         self.run_(rig.mouth.start())
         self.run_(rig.member.start())
-        self.nodes.add(rig.id, rig.watched, place, rig.uploads)  # type: ignore[arg-type]  # so do these
+        beside = rig.node.store if self.pack_limit else None
+        self.nodes.add(rig.id, rig.watched, place, rig.uploads, beside)  # type: ignore[arg-type]  # so do these
         self.rigs.append(rig)
         return rig
 
