@@ -308,7 +308,7 @@ class Cluster:
 
     def _together(self) -> bool:
         """Whether every live node answers many questions in one message."""
-        return all(LOCATES in member.beat.capabilities for member in self.live())
+        return all(LOCATES in member.beat.capabilities for member in self._view.live)
 
     def heard_ago(self, node: str) -> float:
         """Seconds since the node was last heard."""
