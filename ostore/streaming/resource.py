@@ -29,8 +29,11 @@ LONGEST_AGENT = 256
 class Call:
     """One request and its reply, as a resource's method gets them.
 
-    `path` is as sent: without query, not percent-decoded.
+    `path` is as sent: without query, not percent-decoded. `label` is the router's: the
+    kind of target, for who counts.
     """
+
+    label = ""
 
     def __init__(self, request: StreamingRequest, reply: Reply) -> None:
         self.request = request
@@ -109,7 +112,7 @@ class Dispatcher:
         clock: Clock,
         log_line: Callable[[dict[str, object]], None],
         redact: Callable[[str], str],
-        ended: Callable[[StreamingRequest, Reply, float], None] = lambda *_: None,
+        ended: Callable[[Call, float], None] = lambda *_: None,
     ) -> None:
         self._route = route
         self._ended = ended
@@ -117,7 +120,7 @@ class Dispatcher:
         self._log_line = log_line
         self._redact = redact
         self._log = Logger()
-        self._second = -1.0
+        self._second = -1
         self._until_second = ""
 
     async def __call__(self, request: StreamingRequest, reply: Reply) -> None:
@@ -136,7 +139,7 @@ class Dispatcher:
         finally:
             seconds = self._clock.monotonic() - began
             self._write_line(call, seconds)
-            self._ended(request, reply, seconds)
+            self._ended(call, seconds)
 
     def _answer(self, reply: Reply, error: Exception) -> None:
         problem = as_problem(error)
@@ -171,11 +174,12 @@ class Dispatcher:
 
     def _now(self) -> str:
         """RFC 3339 in UTC with milliseconds."""
-        second, fraction = divmod(self._clock.wall(), 1)
+        now = self._clock.wall()
+        second = int(now)
         if second != self._second:
             self._second = second
             self._until_second = datetime.fromtimestamp(second, UTC).isoformat()[:19]
-        return f"{self._until_second}.{int(fraction * 1000):03d}+00:00"
+        return f"{self._until_second}.{int((now - second) * 1000):03d}+00:00"
 
 
 def printable(text: str, limit: int) -> str:

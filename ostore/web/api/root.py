@@ -145,17 +145,17 @@ class Api:
         self._traffic.begin()
         return self._dispatch(request, reply)
 
-    def _ended(self, request: StreamingRequest, reply: Reply, took: float) -> None:
-        label, _ = match(request.path)
-        received = request.body.received
+    def _ended(self, call: Call, took: float) -> None:
+        reply, label = call.reply, call.label
+        received = call.body.received
         if label in OBJECTS and received + reply.sent <= SMALL:
             self._took(took)
         status = reply.status if reply.started else None
-        method = request.method.decode("latin-1")
-        self._traffic.end(method, label, status, took, received, reply.sent)
+        self._traffic.end(call.method, label, status, took, received, reply.sent)
 
     def _route(self, call: Call) -> Resource:
         label, rest = match(call.path)
+        call.label = label
         if label == "/objects/{name}" or (
             label == "/objects/" and call.method in ("PUT", "POST", "DELETE")
         ):
