@@ -11,11 +11,10 @@
 #   make cluster    a development cluster: broker, search server, 6 data, 2 api;
 #               needs the same; Ctrl-C ends it (make cluster ARGS=./folder keeps data)
 #   make lint   format, lint, types, import floors
-#   make bench  benchmarks against a server of their own
-#   make bench-paths  requests of each kind, 4 KiB to 2 GiB, beside what the machine
-#               does of the same work without a service (ARGS=--cluster: of a cluster,
-#               needs RabbitMQ; ARGS=--search: PUTs beside a search server alone);
-#               make bench-paths is the same
+#   make bench  requests of each kind, 4 KiB to 2 GiB, beside what the machine does
+#               of the same work without a service (ARGS=--cluster: of a cluster,
+#               needs RabbitMQ; ARGS=--search: PUTs beside a search server alone)
+#   make bench-paths  the same
 #   make bench-command  benchmarks of the `ostore` command beside curl
 #   make bench-cluster  benchmarks of a cluster beside a standalone; needs the same
 #               as make cluster

@@ -27,7 +27,7 @@ JSON. `of it` is the median of the rounds' ratios. CPU is that of the service, u
 system, in ms a request or s/GiB{processes}. The last column is the clients' own part of their CPU
 and the service's together: {least:.0f} to {most:.0f} %; against the limit's server the same clients
 made {alone} GETs of 4 KiB a second (c=32). Memory is
-resident: the most at any time, and what a work added at most; `slow-put` and `slow-get` are 64 clients that
+resident: the most at any time (but of `slow-put` and `slow-get`), and what a work added at most; `slow-put` and `slow-get` are 64 clients that
 send or take a little at a time and walk away. No request failed, or there would be no table: what was
 read was compared with what was written.
 """

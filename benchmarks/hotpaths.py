@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -128,9 +129,9 @@ class Bench:
                     for name in needed:
                         self._work(name, found, limit, measured=name in only)
                     for one in found:
+                        self._note_peak(one)
                         if group is GROUPS["huge"] and not self._options.cluster:
                             self._slow(one)
-                        self._note_peak(one)
                 shutil.rmtree(place)
 
     def _work(
@@ -157,7 +158,10 @@ class Bench:
             self.figures.setdefault(name, {})[one.name] = found
             memory = one.server.memory() / MIB
             label = f"{name:<16}{one.name if len(services) > 1 else '':<6}"
-            print(f"{label}{shown(found)}  RSS {memory:.0f} MiB", flush=True)
+            print(
+                f"{label}{shown(found)}  RSS {memory:.0f} MiB (at most {one.server.peak() / MIB:.0f})",
+                flush=True,
+            )
         if self._options.profiles is not None:
             self._profile(services[0], name)
 
@@ -182,8 +186,8 @@ class Bench:
         print(f"{what:<16}adds {growth:.0f} MiB of memory", flush=True)
 
     def _note_peak(self, one: Service) -> None:
-        most = self.memory["in all of it"]
-        most[one.name] = max(most.get(one.name, 0.0), one.server.peak() / MIB)
+        most, peak = self.memory["in all of it"], one.server.peak() / MIB
+        most[one.name] = max(most.get(one.name, 0.0), peak)
 
     def _profile(self, one: Service, name: str) -> None:
         folder: Path = self._options.profiles
@@ -290,6 +294,7 @@ def main(words: list[str]) -> int:
         options.json = Path(f"build/hotpaths{suffix}.json")
     if options.against is not None:
         options.against = options.against.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end, too
     options.root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="hot-", dir=options.root)).resolve()
     try:

@@ -10,7 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-WAITING = ("ThreadWorkers._work", "ThreadWriter._take", "EPollReactor.doPoll")
+WAITING = (
+    "ThreadWorkers._work",
+    "ThreadWriter._take",
+    "EPollReactor.doPoll",
+    "Condition.wait",
+)
 """Where threads that do nothing are, which a profiler cannot always tell."""
 
 

@@ -38,14 +38,18 @@ LANES = 2
 AGAIN = "bench-heads"
 """The alias of the index that takes the documents once more."""
 COUNTED = """
-import os
+import os, time
 from ostore.backends.metadata import elastic_bulk
 told = os.open("batches", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 class Batches(elastic_bulk.Batches):
     def __init__(self, send, *words, **options):
-        def counted(items):
-            os.write(told, f"{send.__name__} {len(items)}\\n".encode())
-            return send(items)
+        async def counted(items):
+            began = time.perf_counter()
+            try:
+                return await send(items)
+            finally:
+                took = time.perf_counter() - began
+                os.write(told, f"{send.__name__} {len(items)} {took}\\n".encode())
         super().__init__(counted, *words, **options)
 elastic_bulk.Batches = Batches
 """
@@ -62,9 +66,11 @@ class Counted(conversations.Changed):
 
 @attrs.frozen
 class Round:
-    """Rates a second, documents in a batch of the api, CPU ms of each for one PUT.
+    """Rates a second, batches of the api, CPU ms of each process for one PUT.
 
-    `alone` is the search server's rate, `server_alone` its CPU then.
+    `alone` is the search server's rate, `server_alone` its CPU then. `batch` and `reads`
+    are documents in a `_bulk` and an `_mget`; what is `busy` is the share of the time
+    in which a batch was under way, of the two that may be.
     """
 
     put: float
@@ -72,7 +78,11 @@ class Round:
     p99: float
     alone: float
     batch: float
+    bulk_ms: float
+    bulk_busy: float
     reads: float
+    mget_ms: float
+    mget_busy: float
     api: float
     data: float
     server: float
@@ -229,7 +239,8 @@ def _round(
     result = load.do(_job(one.port, prefix, seconds))
     used = [each.cpu() - was for each, was in zip(kinds, before, strict=True)]
     count = len(result.latencies)
-    batch = _mean(told, "_bulk", skip)
+    batch, bulk_ms, bulk_busy = _batches(told, "_bulk", skip)
+    reads, mget_ms, mget_busy = _batches(told, "_mget", skip)
     documents = search.documents(prefix)
     if len(documents) != count:
         raise ConnectionError(f"{len(documents)} heads after {count} PUTs")
@@ -241,7 +252,11 @@ def _round(
         p99=result.slower_than(0.99) * 1000,
         alone=alone,
         batch=batch,
-        reads=_mean(told, "_mget", skip),
+        bulk_ms=bulk_ms,
+        bulk_busy=bulk_busy / LANES / (result.ended - result.began),
+        reads=reads,
+        mget_ms=mget_ms,
+        mget_busy=mget_busy / LANES / (result.ended - result.began),
         api=used[0] / count * 1000,
         data=used[1] / count * 1000,
         server=used[2] / count * 1000,
@@ -253,10 +268,15 @@ def _round(
     return found
 
 
-def _mean(path: Path, kind: str, skip: int) -> float:
-    """Documents in a batch of that kind, of those behind the first bytes of the file."""
+def _batches(path: Path, kind: str, skip: int) -> tuple[float, float, float]:
+    """Of batches of that kind, told behind the first bytes of the file.
+
+    Documents in one, ms that one takes, and seconds of all.
+    """
     lines = [line.split() for line in path.read_text()[skip:].splitlines()]
-    return statistics.mean(int(count) for name, count in lines if name == kind)
+    counts = [int(count) for name, count, _ in lines if name == kind]
+    took = [float(seconds) for name, _, seconds in lines if name == kind]
+    return statistics.mean(counts), statistics.mean(took) * 1000, sum(took)
 
 
 def _table(rounds: Sequence[Round]) -> str:
@@ -267,6 +287,10 @@ def _table(rounds: Sequence[Round]) -> str:
         values = [getattr(each, name) for each in rounds]
         return f"{median(name)} ({number(min(values))} to {number(max(values))})"
 
+    def busy(name: str) -> str:
+        share = statistics.median(getattr(each, f"{name}_busy") for each in rounds)
+        return f"{median(f'{name}_ms')} / {100 * share:.0f} %"
+
     ratio = statistics.median(each.put / each.alone for each in rounds)
     met = "yes" if ratio >= SEARCH else "no"
     rows = (
@@ -275,7 +299,9 @@ def _table(rounds: Sequence[Round]) -> str:
         (f"{KIND} alone, documents a second", "", spread("alone"), ""),
         ("ratio", f"{SEARCH:g}", f"{ratio:.2f}", met),
         ("documents in a `_bulk` of the api", "", spread("batch"), ""),
-        ("and in an `_mget`", "", spread("reads"), ""),
+        ("one takes ms / of the time two are under way", "", busy("bulk"), ""),
+        ("documents in an `_mget` of the api", "", spread("reads"), ""),
+        ("one takes ms / of the time two are under way", "", busy("mget"), ""),
         ("CPU of a PUT, ms: api", "", median("api"), ""),
         ("data service", "", median("data"), ""),
         ("search server", "", median("server"), ""),
