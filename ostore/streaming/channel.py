@@ -153,8 +153,13 @@ class StreamingChannel(ParsingChannel):
         """Our own half-close, while lingering."""
 
     def _close_when_served(self) -> None:
-        """Close when a client that sends no more has all its answers."""
-        if self._heard_all and not self.paused and not self._answering():
+        """Close when a client that sends no more has all its answers.
+
+        Not while requests are taken out of what it sent: others may stand behind.
+        """
+        if self._heard_all and not (
+            self.paused or self._busyReceiving or self._answering()
+        ):
             self.close()
 
     def _answering(self) -> bool:

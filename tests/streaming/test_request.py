@@ -322,6 +322,21 @@ class HalfClosedTests(SiteCase):
         self.assertEqual((await client.response()).body, b"5")
         await client.closed()
 
+    async def test_several_answered_later(self) -> None:
+        """So may those that wait behind it, all of them."""
+        slow = Slow()
+        await self.serve(slow)
+        client = await self.client()
+        client.send(put(b"Content-Length: 5"), b"hello", GET, GET, GET)
+        client.transport.loseWriteConnection()
+        await slow.begun
+        await turns(10)
+        slow.go.callback(None)
+        self.assertEqual((await client.response()).body, b"5")
+        for _ in range(3):
+            self.assertEqual((await client.response()).status, 200)
+        await client.closed()
+
     async def test_cut(self) -> None:
         """Half a head or half a body has no answer: the client is gone."""
         echo = Echo()
