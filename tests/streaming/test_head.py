@@ -9,7 +9,6 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from ostore.streaming import parsing
@@ -17,7 +16,7 @@ from ostore.streaming.head import LONGEST_LENGTH, MOST_FIELDS, plain
 from ostore.streaming.reply import Reply
 from ostore.streaming.request import StreamingRequest
 from ostore.streaming.site import StreamingSite
-from tests.streaming.wire import fake_clock
+from tests.streaming.wire import Socket, fake_clock
 
 MAX_HEAD = 2048
 CURL = b"GET /a/b?c=d HTTP/1.1\r\nHost: x:8080\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n"
@@ -61,20 +60,6 @@ def streams(draw: st.DrawFn) -> bytes:
         other = draw(st.sampled_from([b"", b"\r", b"\n", b" ", b":", b"\0", b"\r\n"]))
         stream = stream[:at] + other + stream[at + draw(st.integers(0, 2)) :]
     return stream
-
-
-class Socket(StringTransport):
-    """A transport in memory, with what a channel wants of TCP."""
-
-    def setTcpNoDelay(self, on: bool) -> None:  # noqa: N802 - Twisted's name
-        """Nothing waits here."""
-
-    def unregisterProducer(self) -> None:
-        """As often as one likes, as with sockets."""
-        self.producer = None
-
-    def loseWriteConnection(self) -> None:  # noqa: N802 - Twisted's name
-        """Before a close, which is what counts."""
 
 
 Seen = tuple[Any, ...]

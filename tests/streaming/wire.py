@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.task import Clock as FakeTime
 from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -42,6 +43,20 @@ async def turns(count: int = 1) -> None:
     """Let the reactor turn that often."""
     for _ in range(count):
         await deferLater(reactor, 0)
+
+
+class Socket(StringTransport):
+    """A transport in memory, with what a channel wants of TCP."""
+
+    def setTcpNoDelay(self, on: bool) -> None:  # noqa: N802 - Twisted's name
+        """Nothing waits here."""
+
+    def unregisterProducer(self) -> None:
+        """As often as one likes, as with sockets."""
+        self.producer = None
+
+    def loseWriteConnection(self) -> None:  # noqa: N802 - Twisted's name
+        """Before a close, which is what counts."""
 
 
 @attrs.frozen
