@@ -145,6 +145,7 @@ class Bench:
         with ExitStack() as stack:
             if name in MEMORY:
                 for one in services:
+                    self._note_peak(one)
                     stack.enter_context(self._growing(name, one))
             stack.enter_context(limit.files(services[0].job(0, name, 0.0)))
             for _ in range(self._rounds):
@@ -156,12 +157,10 @@ class Bench:
         for one in services:
             found = figures_of(name, rounds[one.name])
             self.figures.setdefault(name, {})[one.name] = found
-            memory = one.server.memory() / MIB
+            now, most = one.server.memory() / MIB, one.server.peak() / MIB
             label = f"{name:<16}{one.name if len(services) > 1 else '':<6}"
-            print(
-                f"{label}{shown(found)}  RSS {memory:.0f} MiB (at most {one.server.peak() / MIB:.0f})",
-                flush=True,
-            )
+            memory = f"RSS {now:.0f} MiB (at most {most:.0f})"
+            print(f"{label}{shown(found)}  {memory}", flush=True)
         if self._options.profiles is not None:
             self._profile(services[0], name)
 
@@ -177,7 +176,6 @@ class Bench:
     @contextmanager
     def _growing(self, what: str, one: Service) -> Iterator[None]:
         """Note by how much its memory grows at most."""
-        self._note_peak(one)
         one.server.forget_peak()
         before = one.server.memory()
         yield
