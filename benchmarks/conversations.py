@@ -1,9 +1,10 @@
 """Small objects on a cluster whose api converses with its nodes, beside one over HTTP.
 
-`python -m benchmarks.conversations [--count 1600] [--rounds 3] [--root build]`. Two
-clusters of one data process with six roots and one api with `--metadata sqlite`, on one
-RabbitMQ of their own, with the client on the same cores; one of them makes a request
-for each operation. Rounds alternate: compare the ratios of one run. Needs RabbitMQ.
+`python -m benchmarks.conversations [--count 1600] [--rounds 3] [--root build]`.
+Three clusters of one data process with six roots and one api with `--metadata sqlite`,
+on one RabbitMQ of their own, with the client on the same cores; one of them makes a
+request for each operation, one converses but locates on the bus. Rounds alternate:
+compare the ratios of one run. Needs RabbitMQ.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Nodes(HttpNodes):
 api.FramedNodes = Nodes
 """
 """What an api of the other kind does before it starts."""
+OVER_BUS = """
+from ostore.backends.nodes.framed import FramedNodes
+FramedNodes.near = lambda self, node: False
+"""
+"""What an api does that locates as if it were in no conversation."""
 WORK = (("PUT", 1), ("PUT", 32), ("GET", 1), ("GET", 32))
 
 
@@ -64,6 +70,12 @@ class OverHttp(Changed):
     """An api that makes a request for each operation."""
 
     BEFORE = OVER_HTTP
+
+
+class OverBus(Changed):
+    """An api that converses with its nodes, and locates on the bus."""
+
+    BEFORE = OVER_BUS
 
 
 @attrs.frozen
@@ -148,13 +160,17 @@ def main(words: list[str]) -> int:
             broker = RabbitMQ()
             ended.callback(broker.close)
             broker.start()
-            broker.control("add_vhost", "http")
-            broker.control("set_permissions", "-p", "http", broker.user, *[".*"] * 3)
+            for host in ("http", "bus"):
+                broker.control("add_vhost", host)
+                broker.control("set_permissions", "-p", host, broker.user, *[".*"] * 3)
             pool = multiprocessing.get_context("spawn").Pool(1)
             ended.enter_context(pool)
             sides = {
                 "http": ended.enter_context(
                     cluster(folder / "http", broker.url("http"), OverHttp)
+                ),
+                "bus": ended.enter_context(
+                    cluster(folder / "bus", broker.url("bus"), OverBus)
                 ),
                 "frames": ended.enter_context(
                     cluster(folder / "frames", broker.url(), Child)

@@ -123,7 +123,7 @@ class Asking:
         self._asks: dict[Ask, None] = {}
         self._sent: dict[_Sent, Ask] = {}
         self._waiting: list[Ask] = []
-        self._sending = False
+        self._sending: IDelayedCall | None = None
         self._tasks = Tasks(Logger())
 
     def start(self) -> None:
@@ -135,6 +135,8 @@ class Asking:
         for ask in list(self._asks):
             ask.finish()
         self._waiting.clear()
+        if self._sending is not None and self._sending.active():
+            self._sending.cancel()
         await self._tasks.stop()
 
     @property
@@ -160,14 +162,14 @@ class Asking:
         """Ask all nodes on the bus, by the end of this turn."""
         ask.waiting = True
         self._waiting.append(ask)
-        if not self._sending:
-            self._sending = True
-            self._tasks.spawn("asking the nodes", self._send)
+        if self._sending is None:
+            self._sending = self._clock.call_later(
+                0, self._tasks.spawn, "asking the nodes", self._send
+            )
 
     async def _send(self) -> None:
         """Hand over what waits, and what comes to wait meanwhile."""
         try:
-            await self._clock.sleep(0)
             while self._waiting:
                 asks, self._waiting = self._waiting, []
                 count = MAX_HASHES if self._together() else 1
@@ -175,7 +177,7 @@ class Asking:
                     some = asks[first : first + count]
                     await self._hand_over([a for a in some if not a.ended.called])
         finally:
-            self._sending = False
+            self._sending = None
 
     async def _hand_over(self, asks: list[Ask]) -> None:
         if not asks:

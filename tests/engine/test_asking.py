@@ -403,6 +403,14 @@ class EachTests(AskingCase):
         self.fleet.turn()
         self.assertTrue(self.successResultOf(running[1]).certain)
 
+    def test_stop_at_once(self) -> None:
+        """Nobody is asked when it stops in the same turn."""
+        running = self.fleet.locate(1, 2)
+        self.fleet.now(self.fleet.cluster.stop())
+        self.assertEqual([census.answers for census in self.ended(running)], [{}, {}])
+        self.fleet.turn()
+        self.assertEqual(self.kinds(), [])
+
     def test_stop(self) -> None:
         """Stopping ends those that are asked, and those that wait, without suspicion."""
         self.voices[0].store.after |= {content(n): 0.3 for n in (1, 2)}
