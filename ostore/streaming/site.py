@@ -29,7 +29,7 @@ from ostore.streaming.wire import PIECE
 
 Handle = Callable[[StreamingRequest, Reply], Awaitable[None]]
 
-SPARE = 32
+SPARE = 8
 """Pieces of memory for large bodies that are kept when they are not used."""
 
 GLANCES = 4

@@ -280,6 +280,9 @@ class SimulatedDisk(Files):
             self.pwrite(fd, [data[:whole]], offset)
         return data[whole:]
 
+    def pwrite_room(self, fd: int, room: memoryview, offset: int) -> bytes:
+        return self.pwrite_pages(fd, [room], offset)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         inode = self._operate_on("pread", fd)
         data = bytes(inode.data[offset : offset + length])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ostore.backends.shards.files import PAGE, Files
 from ostore.erasure.geometry import Buffer
@@ -29,11 +29,23 @@ class DirectWriter:
 
     def write(self, parts: Sequence[Buffer]) -> None:
         """Append all parts."""
+        pages = [self._rest, *parts]
+        self._write(parts, lambda: self._files.pwrite_pages(self._fd, pages, self._at))
+
+    def write_room(self, room: memoryview) -> None:
+        """Append what stands in page-aligned memory, behind room for what is held back."""
+        before = self.end % PAGE
+        room[:before] = self._rest if self._on else bytes(before)
+        self._write(
+            [room[before:]],
+            lambda: self._files.pwrite_room(self._fd, room, self._at),
+        )
+
+    def _write(self, parts: Sequence[Buffer], direct: Callable[[], bytes]) -> None:
         end = self.end + sum(len(part) for part in parts)
         try:
             if self._on:
-                pages = [self._rest, *parts]
-                self._rest = self._files.pwrite_pages(self._fd, pages, self._at)
+                self._rest = direct()
                 self._at = end - len(self._rest)
         except OSError as error:
             if error.errno != errno.EINVAL:

@@ -42,15 +42,22 @@ class Disk:
         Up to a page is held back until flush(), sync() or close(): nothing else may be
         done with the file before.
         """
-        writer = self._direct.get(fd)
-        if writer is None and self.is_large(offset):
-            writer = self._direct[fd] = DirectWriter(self.files, fd, offset)
-        if writer is None:
+        if fd in self._direct or self.is_large(offset):
+            self._writer(fd, offset).write(parts)
+        else:
             self.files.pwrite(fd, parts, offset)
-            return
+
+    def append_room(self, fd: int, room: memoryview, offset: int) -> None:
+        """As append(), past the page cache at once; what begins with the page of `offset`."""
+        self._writer(fd, offset).write_room(room)
+
+    def _writer(self, fd: int, offset: int) -> DirectWriter:
+        writer = self._direct.get(fd)
+        if writer is None:
+            writer = self._direct[fd] = DirectWriter(self.files, fd, offset)
         if offset != writer.end:
             raise OSError(errno.EINVAL, "this is not the end of the file")
-        writer.write(parts)
+        return writer
 
     def flush(self, fd: int) -> None:
         """Write what append() holds back."""

@@ -38,7 +38,7 @@ if _sync_file_range is not None:
 PAGE = 4096
 """Offsets, lengths and addresses of direct writes are multiples of this."""
 
-ALIGNED = 1 << 20
+ALIGNED = 1 << 19
 """Bytes of one direct write at most."""
 
 SPARE = 4
@@ -155,7 +155,16 @@ class Files:
         finally:
             self._aligned.append(buffer)
 
-    def _pages(self, fd: int, buffer: mmap.mmap, length: int, offset: int) -> None:
+    def pwrite_room(self, fd: int, room: memoryview, offset: int) -> bytes:
+        """As pwrite_pages(), of what stands in page-aligned memory."""
+        whole = len(room) - len(room) % PAGE
+        if whole:
+            self._pages(fd, room, whole, offset)
+        return bytes(room[whole:])
+
+    def _pages(
+        self, fd: int, buffer: mmap.mmap | memoryview, length: int, offset: int
+    ) -> None:
         with memoryview(buffer) as view:
             done = 0
             while done < length:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ostore.backends.shards.gathering import PARTS, Gathering
+from ostore.backends.shards.gathering import Gathering
 from ostore.backends.shards.shelf import EXTENT, Naming, Shelf
 from ostore.erasure.draft import ShardDraft
 from ostore.erasure.framing import FRAME_HEADER, Frame
@@ -22,8 +23,14 @@ from ostore.model.layouts import Layout, ShardKey
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import shielded, start
 
+T = TypeVar("T")
+
 RESERVE_FROM = 1 << 20
 """Temporaries below this many bytes reserve nothing."""
+
+
+PARTS = 512
+"""Most buffers given to one write; the kernel takes 1024."""
 
 
 def whole_file(
@@ -82,14 +89,15 @@ class Incoming:
         self._keeper = keeper
         self._draft = draft or ShardDraft()
         self._reserved = RESERVE_FROM
-        self._gathering = Gathering(shelf.allowance)
+        self._gathering = Gathering(shelf.rooms, shelf.wall)
         self._busy: Deferred[None] | None = None
         self._error: ShardError | None = None
 
     async def write(self, frame: Frame) -> None:
         """Append one frame; waits for the write before, unless this may wait itself."""
         length = FRAME_HEADER.size + len(frame.block)
-        waits = self._gathering.may_wait(length)
+        gathering = self._gathering
+        waits = gathering.may_wait(length)
         waits = waits and self._shelf.disk.is_large(self._draft.offset)
         fd = self._usable() if waits else await self._free()
         offset = self._draft.offset
@@ -97,9 +105,12 @@ class Incoming:
         if frame.number == 0:
             parts.insert(0, PROLOGUE)
             offset = 0
-        self._gathering.add(offset, parts)
-        if not waits:
-            self._begin(fd)
+        if waits or gathering:
+            gathering.add(offset, parts)
+            if not waits:
+                self._begin(fd)
+        else:
+            self._run(self._shelf.write, fd, parts, offset)
 
     def layout(self, k: int, m: int) -> Layout:
         """That of the frames so far. Raises ShardRefused if they were cut otherwise."""
@@ -173,21 +184,24 @@ class Incoming:
 
     def _begin(self, fd: int) -> None:
         """Have a worker write what was gathered."""
-        gathered, end = self._gathering.take(), 0
+        room, offset = self._gathering.take()
+        self._run(self._shelf.write_room, fd, room, offset)
+
+    def _run(
+        self, write: Callable[[int, T, int, int], None], fd: int, what: T, offset: int
+    ) -> None:
+        end = 0
         if self._draft.offset > self._reserved:
             end = self._reserved = self._draft.offset + EXTENT
 
-        async def write() -> None:
-            try:
-                await self._workers.run(
-                    self._shelf.write, fd, gathered.parts, gathered.offset, end
-                )
-            except ShardError as error:
-                self._error = self._error or error
-            finally:
-                self._shelf.allowance.give(gathered.length)
+        writing = self._workers.run(write, fd, what, offset, end)
+        self._busy = start(writing).addErrback(self._failed)
 
-        self._busy = start(write())
+    def _failed(self, failure: Failure) -> Any:
+        if not isinstance(failure.value, ShardError):
+            return failure
+        self._error = self._error or failure.value
+        return None
 
     async def _sync(self, fd: int) -> None:
         try:

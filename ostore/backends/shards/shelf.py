@@ -11,7 +11,7 @@ import attrs
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.files import on_disk
 from ostore.backends.shards.garbage import Garbage
-from ostore.backends.shards.gathering import Allowance
+from ostore.backends.shards.gathering import rooms
 from ostore.backends.shards.paths import FANS, parse_garbage, parse_shard
 from ostore.backends.shards.reading import Opened, open_source
 from ostore.backends.shards.root import Root
@@ -58,8 +58,8 @@ class Shelf:
     def __init__(self, disk: Disk, root: Root, wall: Callable[[], float]) -> None:
         self.disk = disk
         self._root = root
-        self._wall = wall
-        self.allowance = Allowance(wall)
+        self.wall = wall
+        self.rooms = rooms()
         self._garbage = Garbage(disk)
 
     # Writing
@@ -87,11 +87,20 @@ class Shelf:
         There is none once the disk has no more than its head-room left: NodeFull.
         """
         with self.at_root():
-            if end:
-                self._root.admit()
-                self.disk.files.preallocate(fd, offset, end - offset)
-                self.disk.files.write_behind(fd, 0, offset)
+            self._reserve(fd, offset, end)
             self.disk.append(fd, parts, offset)
+
+    def write_room(self, fd: int, room: memoryview, offset: int, end: int) -> None:
+        """As write(), what begins with the page of `offset`."""
+        with self.at_root():
+            self._reserve(fd, offset, end)
+            self.disk.append_room(fd, room, offset)
+
+    def _reserve(self, fd: int, offset: int, end: int) -> None:
+        if end:
+            self._root.admit()
+            self.disk.files.preallocate(fd, offset, end - offset)
+            self.disk.files.write_behind(fd, 0, offset)
 
     def finish(
         self, fd: int, upload: str, trailer: bytes, offset: int, naming: Naming
@@ -131,7 +140,7 @@ class Shelf:
         temporary, target = disk.paths.upload(upload), disk.paths.shard(key)
         with self.at_root():
             if naming.age:  # else the age is that of the last write: none
-                disk.files.touch(fd, self._wall() - naming.age)
+                disk.files.touch(fd, self.wall() - naming.age)
             disk.sync(fd)
             self._in_time(naming)
             discarded = None
@@ -144,7 +153,7 @@ class Shelf:
                         disk.drop(temporary)
                     return None
                 with suppress(ShardMissing):
-                    discarded = self._garbage.take(key, self._wall())
+                    discarded = self._garbage.take(key, self.wall())
                 disk.name(temporary, target)
             if not naming.lasting:
                 disk.drop(temporary)
@@ -172,7 +181,7 @@ class Shelf:
         """Open it for reading. Raises ShardMissing, ShardRotten."""
         path = self.disk.paths.shard(key)
         with self.at_root():
-            return open_source(self.disk.files, path, key, self._wall())
+            return open_source(self.disk.files, path, key, self.wall())
 
     def look(self, key: ShardKey) -> ShardFacts:
         """Open the shard and check both its ends. Raises ShardMissing, ShardRotten."""
@@ -180,7 +189,7 @@ class Shelf:
             self.at_root(),
             opened(self.disk.files, self.disk.paths.shard(key), key) as it,
         ):
-            return it.facts(self._wall())
+            return it.facts(self.wall())
 
     def inspect(self, key: ShardKey) -> None:
         """Check its index too. Raises ShardMissing, ShardRotten."""
@@ -195,7 +204,7 @@ class Shelf:
         """
         disk = self.disk
         with self.at_root(), opened(disk.files, disk.paths.shard(key), key) as found:
-            now = self._wall()
+            now = self.wall()
             disk.files.touch(found.fd, now)
             disk.sync(found.fd)
             disk.need(disk.paths.fan(key.hash))
@@ -214,7 +223,7 @@ class Shelf:
     def discard(self, key: ShardKey) -> int:
         """Move to garbage; gives the copy number. Raises ShardMissing."""
         with self.at_root():
-            copy = self._garbage.take(key, self._wall())
+            copy = self._garbage.take(key, self.wall())
         self._root.check()
         return copy
 
@@ -226,7 +235,7 @@ class Shelf:
         `fresh`: with a new age.
         """
         with self.at_root(), suppress(FileExistsError):
-            now = self._wall() if fresh else None
+            now = self.wall() if fresh else None
             copy = self._garbage.give_back(key, copies, now)
             self._root.check()
             return copy
@@ -287,7 +296,7 @@ class Shelf:
             return self.disk.files.space(self.disk.paths.root)
 
     def _describe(self, key: ShardKey, path: str, state: str) -> ShardFacts | None:
-        files, now = self.disk.files, self._wall()
+        files, now = self.disk.files, self.wall()
         try:
             with opened(files, path, key) as found:
                 return found.facts(now, state)
@@ -323,7 +332,7 @@ class Shelf:
         return []
 
     def _in_time(self, naming: Naming) -> None:
-        if naming.deadline is not None and self._wall() > naming.deadline:
+        if naming.deadline is not None and self.wall() > naming.deadline:
             raise ShardRefused("the deadline of this commit has passed")
 
     def acknowledge(self, fd: int) -> None:
