@@ -23,6 +23,7 @@ from ostore.backends.shards.index import Index
 from ostore.backends.shards.paths import Paths, parse_garbage, parse_shard
 from ostore.model.errors import Malformed, NodeFull, NodeUnreachable
 from ostore.model.layouts import ShardKey
+from ostore.streaming.buffers import Buffers
 from tests.support.disk import Operation, PowerCut, SimulatedDisk
 
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -32,6 +33,14 @@ keys = st.builds(
     st.integers(0, 31),
     st.sampled_from(["0" * 32, "f" * 32]),
 )
+
+
+def room(before: int, piece: bytes) -> memoryview:
+    """Page-aligned memory with that piece behind so many bytes."""
+    length = before + len(piece)
+    found = Buffers(max(1, length), 1).take(length)
+    found[before:] = piece
+    return found
 
 
 class FilesContract(SynchronousTestCase):
@@ -56,8 +65,11 @@ class FilesContract(SynchronousTestCase):
         st.integers(0, 3 * PAGE),
         st.lists(st.integers(0, 3 * PAGE) | st.just(ALIGNED + 1), max_size=6),
         st.sets(st.integers(0, 5)),
+        st.sets(st.integers(0, 5)),
     )
-    def test_direct(self, begun: int, lengths: list[int], flushes: set[int]) -> None:
+    def test_direct(
+        self, begun: int, lengths: list[int], flushes: set[int], rooms: set[int]
+    ) -> None:
         """What is appended past the page cache is the file, at any lengths."""
         for files, folder in self.places():
             path = f"{folder}/a"
@@ -69,7 +81,10 @@ class FilesContract(SynchronousTestCase):
             for number, length in enumerate(lengths):
                 piece = rng.randbytes(length)
                 expected += piece
-                writer.write([piece[: length // 3], piece[length // 3 :]])
+                if number in rooms:
+                    writer.write_room(room(writer.end % PAGE, piece))
+                else:
+                    writer.write([piece[: length // 3], piece[length // 3 :]])
                 if number in flushes:
                     writer.flush()
                     self.assertEqual(files.pread(fd, len(expected), 0), expected)
@@ -97,10 +112,12 @@ class FilesContract(SynchronousTestCase):
             writer = DirectWriter(disk, fd, 0)
             if asked:
                 disk.fault = refuse
-            writer.write([b"x" * 5000])
-            writer.write([b"y" * 5000])
+            writer.write_room(room(0, b"x" * 5000))
+            writer.write_room(room(5000 % PAGE, b"y" * 5000))
+            writer.write([b"z" * 5000])
             writer.flush()
-            self.assertEqual(disk.content("/a"), b"x" * 5000 + b"y" * 5000)
+            expected = b"x" * 5000 + b"y" * 5000 + b"z" * 5000
+            self.assertEqual(disk.content("/a"), expected)
             self.assertEqual(first, not asked)
 
     def test_bytes(self) -> None:
