@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from ostore.erasure.framing import Frame, Table
     from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
     from ostore.model.nodes import Space
@@ -438,28 +440,29 @@ class IShardStore(Interface):
         """Bytes free and in all."""
 
 
-class IShardsBeside(Interface):
-    """What a store in this very process can say without waiting.
+class IShardsAtHand(Interface):
+    """What a store can say at once, or for one short question.
 
     Both are hints that spare the long way, and never take its place: whatever is not
     plain goes there.
     """
 
     def lacks(hash: str) -> bool:
-        """Whether it is known that nothing is held of that content."""
+        """Whether it is known here that nothing is held of that content."""
 
-    def glance(key: ShardKey) -> Frame | None:
+    def glance(key: ShardKey) -> Frame | Deferred[Frame | None] | None:
         """The block of a shard of one stripe, checked, if it lies in memory.
 
-        None says nothing. What was found is as good as what open() and frames() give.
+        None says nothing, and so does a Deferred's: they never fail. What was found is
+        as good as what open() and frames() give.
         """
 
 
 class INodes(Interface):
     """How the engine reaches nodes by id."""
 
-    def beside(node: str) -> IShardsBeside | None:
-        """The shards of that node if they are in this very process, else None."""
+    def at_hand(node: str) -> IShardsAtHand | None:
+        """The same as far as it is at hand; None: not at all."""
 
     def store(node: str) -> IShardStore:
         """The shards of that node. Raises NodeUnreachable for an unknown id."""

@@ -200,8 +200,8 @@ class Cluster:
         """Ask all nodes themselves; what is awaited, of those silent now in order."""
         asking: list[Deferred[Holding]] = []
         for node in sorted(census.asked):
-            beside = self._nodes.beside(node)
-            if beside is not None and beside.lacks(hash):
+            at_hand = self._nodes.at_hand(node)
+            if at_hand is not None and at_hand.lacks(hash):
                 census.answer(node, NOTHING)
                 continue
             each = start(self._held_by(node, hash))

@@ -155,7 +155,7 @@ class Getting:
         self._timeout = locate_timeout
         self._salvaging = Salvaging(cluster, nodes, clock, codecs)
         self._looking = Looking(cluster, clock, self._seen)
-        self._glancing = Glancing(nodes, codecs)
+        self._glancing = Glancing(nodes, codecs, clock)
 
     async def read(self, version: Version, begin: int, stop: int) -> ByteStream:
         """A stream of those bytes, its first stripe decoded. Raises TooFewShards."""
@@ -205,7 +205,7 @@ class Getting:
     async def _read(self, version: Version, begin: int, stop: int) -> ByteStream:
         remembered = self._cluster.remembered(version.hash)
         if remembered is not None:
-            content = self._glance(version, remembered)
+            content = await self._glance(version, remembered)
             if content is not None:
                 return ByteStream.of(content, begin, stop)
             try:
@@ -244,7 +244,7 @@ class Getting:
         remembered = self._cluster.remembered(version.hash)
         if remembered is None:
             return False
-        if version.size <= GLANCED and self._glance(version, remembered) is not None:
+        if version.size <= GLANCED and await self._glance(version, remembered):
             return True
         reader = self.reader(version.hash, remembered)
         try:
@@ -257,13 +257,13 @@ class Getting:
             self._looking.soon(version.hash)
         return True
 
-    def _glance(
+    async def _glance(
         self, version: Version, remembered: Standing
     ) -> Sequence[Buffer] | None:
         """A content of one stripe, if it can be had without waiting."""
         if not remembered.layout.size == version.size <= STRIPE:
             return None
-        content = self._glancing.stripe(version.hash, remembered)
+        content = await self._glancing.stripe(version.hash, remembered)
         if content is not None:
             self._looking.soon(version.hash)
         return content

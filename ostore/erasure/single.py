@@ -37,25 +37,40 @@ def _layout(
     return table.layout(), table.geometry.block(stored)
 
 
+def layout_of(cut: Layout, frame: Frame) -> Layout:
+    """The layout of a content whose only stripe that frame is of, cut like `cut`.
+
+    Raises ValueError for a block that is no part of one.
+    """
+    made, block = _layout(
+        cut.data, cut.parity, frame.raw, frame.stored, frame.coding, frame.stripe_crc
+    )
+    if frame.number or len(frame.block) != block:
+        raise ValueError("the block is not where and what it must be")
+    return made
+
+
 def single_file(key: ShardKey, layout: Layout, frame: Frame) -> list[Buffer]:
     """A shard's file in parts. Raises ShardRefused when the frame is not its only one.
 
     The block's crc is taken as it is.
     """
-    raw, stored, coding, crc = frame.raw, frame.stored, frame.coding, frame.stripe_crc
-    length = len(frame.block)
     try:
-        made, block = _layout(layout.data, layout.parity, raw, stored, coding, crc)
+        made = layout_of(layout, frame)
     except ValueError as error:
         raise ShardRefused(str(error)) from error
-    if frame.number or length != block:
-        raise ShardRefused("block 0 is not where and what it must be")
     if layout != made or key.layout != made.id:
         raise ShardRefused(f"the frames are of the layout {made.header()}")
     if not 0 <= key.index < layout.shards:
         raise ShardRefused(f"there is no shard {key.index} among {layout.shards}")
     row = INDEX_ROW.pack(
-        raw, stored, coding, crc, frame.block_crc, length, len(PROLOGUE)
+        frame.raw,
+        frame.stored,
+        frame.coding,
+        frame.stripe_crc,
+        frame.block_crc,
+        len(frame.block),
+        len(PROLOGUE),
     )
     return [PROLOGUE + frame.header(), frame.block, pack_trailer(key, layout, row)]
 

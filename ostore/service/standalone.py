@@ -155,7 +155,7 @@ class Standalone(Process):
                 continue
             self.undo(node.stop)
             store = node.store
-            nodes.add(node.node_id, store, place, store.uploads, beside=store)
+            nodes.add(node.node_id, store, place, store.uploads, at_hand=store)
             member = DataMember(
                 node,
                 bus.member(),

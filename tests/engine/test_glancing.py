@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import task
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
+from ostore.engine.glancing import LONGEST, PATIENCE, SLOW, Glancing
 from ostore.engine.looking import PAUSE
+from ostore.erasure.codec import Codecs
+from ostore.erasure.encoder import Encoder
+from ostore.erasure.framing import Frame
+from ostore.erasure.geometry import Buffer, Geometry
+from ostore.model.census import Standing
 from ostore.model.errors import Deleted, TooFewShards
+from ostore.model.layouts import ShardKey
+from ostore.streaming.clock import Clock
+from ostore.streaming.tasks import start
 from tests.support.engine import MIB, EngineCase, Rig, sha256, some_bytes
 
 SMALL = some_bytes(4096)
@@ -168,3 +183,122 @@ class GlancingTests(EngineCase):
         self.run_(self.put(SMALL))
         self.run_(self.store.delete("name"))
         self.refused(Deleted, self.get())
+
+
+class AskedTests(SynchronousTestCase):
+    """Nodes that have to be asked: enough blocks, whoever lags."""
+
+    def setUp(self) -> None:
+        """A content, and nodes that answer when they are told to."""
+        self.time = task.Clock()
+        clock = Clock(self.time, self.time.seconds, self.time.seconds)
+        self.codecs = Codecs()
+        geometry = Geometry(4, 2)
+        encoder = Encoder(geometry, self.codecs.get(geometry))
+        self.frames = encoder.code(SMALL)
+        self.layout = encoder.layout()
+        self.standing = Standing(self.layout, {i: (f"n{i}",) for i in range(6)})
+        self.asked: dict[int, Deferred[Frame | None]] = {}
+        self.away: set[str] = set()
+        self.glancing = Glancing(self, self.codecs, clock)  # type: ignore[arg-type]  # all that it asks of nodes
+
+    def at_hand(self, node: str) -> AskedTests | None:
+        """Every node is this."""
+        return None if node in self.away else self
+
+    def glance(self, key: ShardKey) -> Deferred[Frame | None]:
+        """Note who was asked."""
+        self.assertEqual((key.hash, key.layout), ("a" * 64, self.layout.id))
+        self.assertNotIn(key.index, self.asked)
+        self.asked[key.index] = Deferred()
+        return self.asked[key.index]
+
+    def begin(self) -> Deferred[Sequence[Buffer] | None]:
+        """Read it."""
+        self.asked = {}
+        return start(self.glancing.stripe("a" * 64, self.standing))
+
+    def say(self, *indices: int) -> None:
+        """These answer."""
+        for index in indices:
+            self.asked[index].callback(self.frames[index])
+
+    def assert_read(self, reading: Deferred[Sequence[Buffer] | None]) -> None:
+        """It is right, and nothing is left."""
+        pieces = self.successResultOf(reading)
+        assert pieces is not None
+        self.assertEqual(b"".join(pieces), SMALL)
+        self.assertEqual(self.time.getDelayedCalls(), [])
+
+    def test_data_shards(self) -> None:
+        """The data shards are asked, all at once, and no other."""
+        reading = self.begin()
+        self.assertEqual(sorted(self.asked), [0, 1, 2, 3])
+        self.say(3, 1, 0)
+        self.assertNoResult(reading)
+        self.say(2)
+        self.assert_read(reading)
+
+    def test_one_lags(self) -> None:
+        """One more is asked when patience ends; who lagged is asked last for a while."""
+        reading = self.begin()
+        self.say(0, 1, 3)
+        self.time.advance(PATIENCE + 0.001)
+        self.assertEqual(sorted(self.asked), [0, 1, 2, 3, 4])
+        self.say(4)
+        self.assert_read(reading)
+        reading = self.begin()
+        self.assertEqual(sorted(self.asked), [0, 1, 3, 4])
+        self.say(0, 1, 3, 4)
+        self.assert_read(reading)
+        self.time.advance(SLOW + 0.1)
+        reading = self.begin()
+        self.assertEqual(sorted(self.asked), [0, 1, 2, 3])
+        self.say(0, 1, 2, 3)
+        self.assert_read(reading)
+
+    def test_one_says_nothing(self) -> None:
+        """A node without it in memory ends it at once: the long way is gone."""
+        reading = self.begin()
+        self.asked[2].callback(None)
+        self.assertIsNone(self.successResultOf(reading))
+        self.assertEqual(self.time.getDelayedCalls(), [])
+
+    def test_one_is_not_at_hand(self) -> None:
+        """Nor is anybody asked for long."""
+        self.away.add("n1")
+        self.assertIsNone(self.successResultOf(self.begin()))
+
+    def test_nobody_answers(self) -> None:
+        """It ends, with all six asked."""
+        reading = self.begin()
+        for _ in range(100):
+            self.time.advance(PATIENCE / 2)
+            if reading.called:
+                break
+        self.assertIsNone(self.successResultOf(reading))
+        self.assertLessEqual(self.time.seconds(), LONGEST + 2 * PATIENCE)
+        self.assertEqual(sorted(self.asked), [0, 1, 2, 3, 4, 5])
+        self.assertEqual(self.time.getDelayedCalls(), [])
+
+    def test_cancelled(self) -> None:
+        """Whoever asked went: nobody is waited for."""
+        reading = self.begin()
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.assertTrue(all(each.called for each in self.asked.values()))
+        self.assertEqual(self.time.getDelayedCalls(), [])
+
+    def test_lies(self) -> None:
+        """Blocks that are not of this layout, or not of one stripe together."""
+        lies = (
+            attrs.evolve(self.frames[1], stripe_crc=1),
+            attrs.evolve(self.frames[1], raw=4095),
+            attrs.evolve(self.frames[1], block=bytes(1024)),
+            attrs.evolve(self.frames[1], block=b"short"),
+        )
+        for lie in lies:
+            reading = self.begin()
+            self.asked[1].callback(lie)
+            self.say(0, 2, 3)
+            self.assertIsNone(self.successResultOf(reading))

@@ -248,7 +248,7 @@ class SimNodes:
         self._members = members
         self._stores: dict[str, RemoteStore] = {}
 
-    def beside(self, node: str) -> None:
+    def at_hand(self, node: str) -> None:
         """All of them are across a network."""
 
     def store(self, node: str) -> RemoteStore:

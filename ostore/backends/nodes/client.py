@@ -33,7 +33,7 @@ from ostore.backends.nodes.upload import RemoteSink, remove
 from ostore.backends.nodes.uploads import RemoteUploads
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
-from ostore.interfaces import INodes, IShardStore
+from ostore.interfaces import INodes, IShardsAtHand, IShardStore
 from ostore.model.errors import (
     Malformed,
     NodeUnreachable,
@@ -78,8 +78,9 @@ class HttpNodes:
         self._tasks = Tasks(Logger(namespace="ostore.nodes"))
         self._stores: dict[str, RemoteStore] = {}
 
-    def beside(self, node: str) -> None:
-        """None is in this process."""
+    def at_hand(self, node: str) -> IShardsAtHand | None:
+        """Nothing is: requests take their time."""
+        return None
 
     def store(self, node: str) -> RemoteStore:
         """The shards of that node."""

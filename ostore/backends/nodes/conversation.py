@@ -94,7 +94,7 @@ class Conversation:
             and self._lent + cost <= self._credit.bytes
         )
 
-    async def ask(
+    def ask(
         self,
         operation: Operation,
         parts: Sequence[Buffer],
@@ -102,7 +102,7 @@ class Conversation:
         size: int,
         room: int,
         patience: float,
-    ) -> memoryview:
+    ) -> Deferred[memoryview]:
         """The result. `size` is that of the parts, `room` what the result may have.
 
         Raises what the node answers, Elsewhere, Cut, and NodeUnreachable when no answer
@@ -118,7 +118,7 @@ class Conversation:
         self._connection.write(*sealed(self._key, number, operation, parts))
         if self._look is None:
             self._look = self._clock.call_later(LOOK, self._late)
-        return await waiter
+        return waiter
 
     def leave(self) -> None:
         """Ask nothing more, and end with the last answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from ostore.backends.nodes import operations
@@ -22,8 +23,13 @@ from ostore.backends.nodes.records import ANSWER_ROOM
 from ostore.backends.nodes.talking import Talk
 from ostore.erasure.framing import Frame, Table
 from ostore.erasure.geometry import Buffer
-from ostore.interfaces import IFrameStream, IShardReader
-from ostore.model.errors import NodeUnreachable, ShardMissing, ShardRefused
+from ostore.interfaces import IFrameStream, IShardReader, IShardsAtHand
+from ostore.model.errors import (
+    NodeUnreachable,
+    OstoreError,
+    ShardMissing,
+    ShardRefused,
+)
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import Tasks
@@ -56,6 +62,11 @@ class FramedNodes(HttpNodes):
         except NodeUnreachable:
             return False
 
+    def at_hand(self, node: str) -> FramedStore | None:
+        """Its store, which has one question in its conversation."""
+        store = self._stores.get(node)
+        return store if isinstance(store, FramedStore) else None
+
     def figures(self) -> Mapping[str, float]:
         """Gauges and counters for /metrics."""
         talks = [_talk(store) for store in self._stores.values()]
@@ -73,6 +84,7 @@ def _talk(store: RemoteStore) -> Talk:
     return store.talk
 
 
+@implementer(IShardsAtHand)
 class FramedStore(RemoteStore):
     """The shards of one data service; made by FramedNodes.
 
@@ -136,6 +148,29 @@ class FramedStore(RemoteStore):
             return HeldReader(facts, table, found.frames)
         target = target_of(key, bad=bad)
         return RemoteReader(self.peer, target, facts, table, self._clock)
+
+    def lacks(self, hash: str) -> bool:
+        """Nothing is known here."""
+        return False
+
+    def glance(self, key: ShardKey) -> Deferred[Frame | None] | None:
+        """The block of a shard of one stripe, if the node has it in memory."""
+        try:
+            shard_name(key)
+            conversation = self.talk.now()
+        except OstoreError:
+            return None
+        asked = operations.pack_open(key, bad=False, room=ROOM)
+        if conversation is None or not conversation.fits(len(asked) + ROOM):
+            return None
+        told = conversation.ask(
+            Operation.GLANCE,
+            (asked,),
+            size=len(asked),
+            room=ROOM,
+            patience=ANSWER,
+        )
+        return told.addCallbacks(operations.read_glanced, lambda _: None)
 
     async def renew(self, hash: str, layout: str) -> Holding:
         """A new age for all shards of a layout."""

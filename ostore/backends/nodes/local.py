@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from ostore.interfaces import INodes, IShardsBeside, IShardStore, IUploads
+from ostore.interfaces import INodes, IShardsAtHand, IShardStore, IUploads
 from ostore.model.errors import NodeUnreachable
 
 
@@ -14,7 +14,7 @@ class LocalNodes:
 
     def __init__(self) -> None:
         self._nodes: dict[str, tuple[IShardStore, IUploads | None, str]] = {}
-        self._beside: dict[str, IShardsBeside] = {}
+        self._at_hand: dict[str, IShardsAtHand] = {}
 
     def add(
         self,
@@ -22,22 +22,22 @@ class LocalNodes:
         store: IShardStore,
         place: str,
         uploads: IUploads | None = None,
-        beside: IShardsBeside | None = None,
+        at_hand: IShardsAtHand | None = None,
     ) -> None:
         """Reach that node; a second time replaces what was there."""
         self._nodes[node] = store, uploads, place
-        self._beside.pop(node, None)
-        if beside is not None:
-            self._beside[node] = beside
+        self._at_hand.pop(node, None)
+        if at_hand is not None:
+            self._at_hand[node] = at_hand
 
     def remove(self, node: str) -> None:
         """Reach it no longer; nothing if it was unknown."""
         self._nodes.pop(node, None)
-        self._beside.pop(node, None)
+        self._at_hand.pop(node, None)
 
-    def beside(self, node: str) -> IShardsBeside | None:
+    def at_hand(self, node: str) -> IShardsAtHand | None:
         """What the store of that node can say at once."""
-        return self._beside.get(node)
+        return self._at_hand.get(node)
 
     def store(self, node: str) -> IShardStore:
         """The shards of that node."""

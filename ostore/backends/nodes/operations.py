@@ -51,6 +51,7 @@ class Operation(IntEnum):
     DISCARD = 7
     ERASE = 8
     BAD = 9
+    GLANCE = 10
 
 
 class Status(IntEnum):
@@ -161,7 +162,7 @@ def read_open(data: memoryview) -> tuple[ShardKey, bool, int]:
 
 def room_of(operation: int, data: memoryview) -> int:
     """Bytes that the result may have, as the operation says."""
-    if operation == Operation.OPEN and len(data) == _OPEN.size:
+    if operation in (Operation.OPEN, Operation.GLANCE) and len(data) == _OPEN.size:
         return int(_OPEN.unpack(data)[-1])
     return ANSWER_ROOM
 
@@ -258,6 +259,15 @@ def read_opened(data: memoryview) -> Opened:
         if frame.row != row or len(frame.block) != cut.block(row.stored):
             raise NodeUnreachable("the node's frame differs from the stripe table")
     return Opened(facts, table, frames if len(frames) == len(table) else None)
+
+
+def read_glanced(data: memoryview) -> Frame | None:
+    """The only frame in an answer, checked; None when it is none."""
+    try:
+        (frame,) = _frames(bytes(data))
+    except (ShardRefused, ValueError):
+        return None
+    return frame
 
 
 def pack_holding(holding: Holding) -> list[bytes]:

@@ -31,7 +31,7 @@ from ostore.backends.shards.temporaries import Temporaries
 from ostore.backends.shards.uploads import Uploads
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer
-from ostore.interfaces import IShardsBeside, IShardStore
+from ostore.interfaces import IShardsAtHand, IShardStore
 from ostore.model.errors import (
     NodeUnreachable,
     OstoreError,
@@ -51,7 +51,7 @@ AGAIN = 5.0
 """Seconds after which segments that could not be read are tried again."""
 
 
-@implementer(IShardStore, IShardsBeside)
+@implementer(IShardStore, IShardsAtHand)
 class ShardStore:
     """Shards below an open root, as files or packed in segments; owned by a node.
 

@@ -51,6 +51,7 @@ class Operations:
             Operation.DISCARD: self._discard,
             Operation.ERASE: self._erase,
             Operation.BAD: self._bad,
+            Operation.GLANCE: self._glance,
         }
 
     async def run(self, operation: int, data: memoryview) -> tuple[Status, Parts]:
@@ -96,6 +97,13 @@ class Operations:
         except ShardRotten:
             self._found_rotten(key)
             raise
+
+    async def _glance(self, data: memoryview) -> Parts:
+        key, _, room = operations.read_open(data)
+        frame = self._store.glance(key)
+        if frame is None or FRAME_HEADER.size + len(frame.block) > room:
+            raise _Elsewhere
+        return frame.header(), frame.block
 
     async def _find(self, data: memoryview) -> Parts:
         holding = await self._store.find(operations.read_hash(data))
