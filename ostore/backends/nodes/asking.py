@@ -272,6 +272,13 @@ class Peer:
         """A time of our own clock as the node's shows it."""
         if not self._told:
             await self.ask(Ask("GET", "/node", repeatable=True))
+        return self._by_its_clock(wall)
+
+    def by_its_known_clock(self, wall: float) -> float | None:
+        """The same; None while the node's clock was not heard of."""
+        return self._by_its_clock(wall) if self._told else None
+
+    def _by_its_clock(self, wall: float) -> float:
         return wall + self._caller.time_of(self.node) - self._clock.wall()
 
     async def _answered(self, ask: Ask, *, fresh: bool = False) -> Exchange:

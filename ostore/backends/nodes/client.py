@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
@@ -171,7 +171,18 @@ class RemoteStore:
             await remove(self.peer, self._clock, upload)
             await self.peer.ask(ask)
 
-    async def put_small(
+    def put_small(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        frames: Sequence[Frame],
+        deadline: float | None,
+        age: float,
+    ) -> Awaitable[None]:
+        """Write and name a shard in one request, if it is small enough for that."""
+        return self._put_small(key, layout, frames, deadline, age)
+
+    async def _put_small(
         self,
         key: ShardKey,
         layout: Layout,
@@ -179,7 +190,6 @@ class RemoteStore:
         deadline: float | None,
         age: float,
     ) -> None:
-        """Write and name a shard in one request, if it is small enough for that."""
         name = checked(key, layout)
         size = sum(len(frame.block) for frame in frames)
         if size > SMALL_BYTES or len(frames) > SMALL_FRAMES:

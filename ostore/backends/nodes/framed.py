@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ostore.backends.nodes import operations
@@ -32,7 +34,7 @@ from ostore.model.errors import (
 )
 from ostore.model.layouts import Holding, Layout, ShardFacts, ShardKey
 from ostore.streaming.clock import Clock
-from ostore.streaming.tasks import Tasks
+from ostore.streaming.tasks import Tasks, start
 
 ROOM = 64 << 10
 """Bytes that come with an opened shard, if they are all of it."""
@@ -102,28 +104,47 @@ class FramedStore(RemoteStore):
         super().__init__(peer, clock, tasks, entropy)
         self.talk = Talk(peer, clock, tasks, entropy)
 
-    async def put_small(
+    def put_small(
         self,
         key: ShardKey,
         layout: Layout,
         frames: Sequence[Frame],
         deadline: float | None,
         age: float,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write and name a shard in one operation, if it is small enough for that."""
-        checked(key, layout)
-        size = sum(len(frame.block) for frame in frames)
-        if size <= SMALL_BYTES and len(frames) <= SMALL_FRAMES:
-            until = deadline
-            if deadline is not None:
-                until = await self.peer.by_its_clock(deadline)
-            parts: list[Buffer] = [operations.pack_put(key, layout, until, age)]
-            for frame in frames:
-                parts += (frame.header(), frame.block)
-            told = await self._asked(Operation.PUT, *parts, patience=COMMIT)
-            if told is not None:
-                return
-        await super().put_small(key, layout, frames, deadline, age)
+        try:
+            checked(key, layout)
+            conversation = self.talk.now()
+        except OstoreError:
+            return fail()
+        blocks = sum(len(frame.block) for frame in frames)
+        until = deadline
+        if deadline is not None:
+            until = self.peer.by_its_known_clock(deadline)
+        request = partial(self._put_small, key, layout, frames, deadline, age)
+        if (
+            conversation is None
+            or (until is None and deadline is not None)
+            or blocks > SMALL_BYTES
+            or len(frames) > SMALL_FRAMES
+        ):
+            return request()
+        parts: list[Buffer] = [operations.pack_put(key, layout, until, age)]
+        for frame in frames:
+            parts += (frame.header(), frame.block)
+        size = sum(map(len, parts))
+        if not conversation.fits(size + ANSWER_ROOM):
+            return request()
+
+        def failed(failure: Failure) -> Deferred[None] | Failure:
+            elsewhere = isinstance(failure.value, Elsewhere | Cut)
+            return start(request()) if elsewhere else failure
+
+        told = conversation.ask(
+            Operation.PUT, parts, size=size, room=ANSWER_ROOM, patience=COMMIT
+        )
+        return told.addCallbacks(lambda _: None, failed)
 
     async def find(self, hash: str) -> Holding:
         """All shards of a content held there."""
