@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from ostore.backends.shards.filed import FiledShards
@@ -18,6 +19,8 @@ from ostore.model.errors import ShardError, ShardRefused
 from ostore.model.layouts import Layout, ShardKey
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import start
+
+T = TypeVar("T")
 
 Name = Callable[[bool], Awaitable[int | None]]
 """Names a file, told whether what bears the name is bad: the copy number of that."""
@@ -38,15 +41,63 @@ class Commits:
         workers: Workers,
         serial: Serial,
         entropy: Callable[[int], bytes],
+        mend_root: Callable[[], Awaitable[None]],
+        pack_limit: int,
     ) -> None:
         self._filed = filed
         self._packed = packed
         self._shelf = shelf
         self._serial = serial
         self._entropy = entropy
+        self._mend_root = mend_root
+        self._pack_limit = pack_limit
         self._small: Lane[int | None] = Lane(workers)
 
-    async def pack(
+    def small(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+    ) -> Awaitable[None]:
+        """Write and name a shard whose bytes are there, in the form that is its own."""
+        shard = key, layout, parts, deadline, age
+        if (
+            self._packs(layout)
+            and self._packed.without(key.hash)
+            and self._filed.without(key.hash)
+        ):
+            turn = self._serial.begin(key.hash)
+            if turn is not None:
+                return self._add(*shard, turn)
+        return self.on_a_root(lambda: self._put(*shard))
+
+    async def on_a_root(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What `write()` gives, tried again once the root that vanished is mended."""
+        try:
+            return await write()
+        except RootGone:
+            await self._mend_root()
+            return await write()
+
+    def _packs(self, layout: Layout) -> bool:
+        return 0 < self._pack_limit >= layout.size and self._packed.known
+
+    async def _put(
+        self,
+        key: ShardKey,
+        layout: Layout,
+        parts: Sequence[Buffer],
+        deadline: float | None,
+        age: float,
+    ) -> None:
+        if self._packs(layout):
+            await self._pack(key, layout, parts, deadline, age)
+        else:
+            await self._file(key, parts, deadline, age)
+
+    async def _pack(
         self,
         key: ShardKey,
         layout: Layout,
@@ -63,23 +114,19 @@ class Commits:
 
         await self._serial.run(key.hash, work)
 
-    def add(
+    def _add(
         self,
         key: ShardKey,
         layout: Layout,
         parts: Sequence[Buffer],
         deadline: float | None,
         age: float,
-        mended: Callable[[], Awaitable[None]],
-    ) -> Deferred[None] | None:
-        """As pack(), of a content of which nothing is here and nothing is under way.
+        turn: Deferred[None],
+    ) -> Deferred[None]:
+        """As _put(), of a content of which nothing is here, in its `turn`: that begins.
 
-        None, and nothing done, while something is. `mended` tries again on another
-        root. What this gives can be cancelled; the write goes on.
+        What this gives can be cancelled; the write goes on.
         """
-        turn = self._serial.begin(key.hash)
-        if turn is None:
-            return None
         result: Deferred[None] = Deferred()
 
         def done(outcome: object) -> None:
@@ -90,22 +137,26 @@ class Commits:
             if result.called:
                 return  # cancelled
             if isinstance(outcome, Failure) and isinstance(outcome.value, RootGone):
-                _ = start(mended()).addBoth(again)
+                _ = start(mended()).addBoth(told)
             else:
                 result.callback(outcome if failed else None)  # type: ignore[arg-type]  # a Failure goes its own way
 
-        def again(outcome: object) -> None:
+        async def mended() -> None:
+            await self._mend_root()
+            await self._put(key, layout, parts, deadline, age)
+
+        def told(outcome: object) -> None:
             if not result.called:
                 result.callback(outcome)  # type: ignore[arg-type]  # as above
 
         try:
             self._packed.add(key, layout, parts, deadline, age, done)
-        except BaseException:
+        except ShardError:
             self._serial.end(key.hash, turn)
-            raise
+            return fail()
         return result
 
-    async def file(
+    async def _file(
         self,
         key: ShardKey,
         parts: Sequence[Buffer],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
 
 from twisted.internet.defer import fail
 from twisted.logger import Logger
@@ -22,7 +20,7 @@ from ostore.backends.shards.inventory import Inventory
 from ostore.backends.shards.ledger import Ledger
 from ostore.backends.shards.paths import checked_hash, checked_id, checked_key
 from ostore.backends.shards.reading import Reader
-from ostore.backends.shards.root import Root, RootGone
+from ostore.backends.shards.root import Root
 from ostore.backends.shards.segments.log import SegmentLog
 from ostore.backends.shards.segments.packed import PackedShards
 from ostore.backends.shards.serial import Serial, handed_over
@@ -30,7 +28,6 @@ from ostore.backends.shards.shelf import Shelf
 from ostore.backends.shards.temporaries import Temporaries
 from ostore.backends.shards.uploads import Uploads
 from ostore.erasure.framing import Frame
-from ostore.erasure.geometry import Buffer
 from ostore.interfaces import IShardsAtHand, IShardStore
 from ostore.model.errors import (
     NodeUnreachable,
@@ -44,8 +41,6 @@ from ostore.model.nodes import Space
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks, start
-
-T = TypeVar("T")
 
 AGAIN = 5.0
 """Seconds after which segments that could not be read are tried again."""
@@ -78,11 +73,9 @@ class ShardStore:
         flushers: Workers | None = None,
     ) -> None:
         self._root = root
-        self._mend_root = mend_root
         self._workers = workers
         self._clock = clock
         self._entropy = entropy
-        self._pack_limit = pack_limit
         self._disk = Disk(files, root.paths, durable=durable)
         self._shelf = Shelf(self._disk, root, clock.wall)
         self._serial = Serial()
@@ -99,7 +92,14 @@ class ShardStore:
             self._disk, root, workers, clock, fence, self._filed, self._packed
         )
         self._commits = Commits(
-            self._filed, self._packed, self._shelf, workers, self._serial, entropy
+            self._filed,
+            self._packed,
+            self._shelf,
+            workers,
+            self._serial,
+            entropy,
+            mend_root,
+            pack_limit,
         )
         self._count(Ledger())
 
@@ -188,7 +188,7 @@ class ShardStore:
         def opened() -> Awaitable[int]:
             return handed_over(self._workers.run(self._shelf.create, upload), undo)
 
-        fd = await self._on_a_root(opened)
+        fd = await self._commits.on_a_root(opened)
         return Incoming(upload, fd, self._shelf, self._workers, self)
 
     def put_small(
@@ -206,39 +206,7 @@ class ShardStore:
             parts = whole_file(key, layout, frames)
         except OstoreError:
             return fail()
-        shard = key, layout, parts, deadline, age
-        if self._packs(layout) and self.lacks(key.hash):
-            added = self._commits.add(*shard, partial(self._put_mended, *shard))
-            if added is not None:
-                return added
-        return self._on_a_root(lambda: self._put(*shard))
-
-    async def _put(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
-        if self._packs(layout):
-            await self._commits.pack(key, layout, parts, deadline, age)
-        else:
-            await self._commits.file(key, parts, deadline, age)
-
-    async def _put_mended(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
-        await self._mend_root()
-        await self._put(key, layout, parts, deadline, age)
-
-    def _packs(self, layout: Layout) -> bool:
-        return 0 < self._pack_limit >= layout.size and self._packed.known
+        return self._commits.small(key, layout, parts, deadline, age)
 
     async def keep(self, key: ShardKey, name: Name) -> bool:
         """For commits of temporaries: see Commits."""
@@ -392,14 +360,6 @@ class ShardStore:
         self._root.paths.shard(key)
         if key in await self._inventory.keys(key.hash):
             self._ledger.rot(key)
-
-    async def _on_a_root(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What `write()` gives, tried again once the root that vanished is mended."""
-        try:
-            return await write()
-        except RootGone:
-            await self._mend_root()
-            return await write()
 
     # Its own
 

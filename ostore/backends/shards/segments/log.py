@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
@@ -21,40 +20,29 @@ from ostore.backends.shards.segments.compactor import (
     Copied,
     Source,
 )
-from ostore.backends.shards.segments.folder import Folder, Handles
+from ostore.backends.shards.segments.folder import Folder
 from ostore.backends.shards.segments.form import Kind, Row
 from ostore.backends.shards.segments.loader import Loaded, Segment, load
+from ostore.backends.shards.segments.records import Records
 from ostore.backends.shards.segments.rows import Rows
-from ostore.backends.shards.segments.writer import LIMIT, Active, Entry, Group, Writer
-from ostore.backends.shards.shardfiles import read
+from ostore.backends.shards.segments.writer import (
+    LIMIT,
+    Active,
+    Done,
+    Entry,
+    Group,
+    Waiting,
+    Writer,
+    write_waiting,
+)
 from ostore.erasure.geometry import Buffer
 from ostore.model.errors import NodeUnreachable, ShardError, ShardMissing, ShardRefused
 from ostore.streaming.clock import Clock
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import Tasks
 
-Done = Callable[[Sequence[Row] | Failure], None]
-"""Gets the rows of records that are durable, or why they are not."""
-
-Waiting = tuple[Group, Done]
-
-BATCH_BYTES = 4 << 20
-"""Bytes of records after which a batch is full."""
-
 MOST_SOURCES = 16
 """Segments copied at a time."""
-
-
-def _write(
-    writer: Writer, queue: deque[Waiting], taken: MutableSequence[Waiting]
-) -> list[list[Row]]:
-    """Write what waits by the time that a worker comes to it; a worker's work."""
-    length = 0
-    with suppress(IndexError):  # the log may begin anew meanwhile
-        while not taken or length + queue[0][0].length <= BATCH_BYTES:
-            taken.append(queue.popleft())
-            length += taken[-1][0].length
-    return writer.write([group for group, _ in taken])
 
 
 def _failure(error: BaseException) -> Failure:
@@ -97,6 +85,7 @@ class SegmentLog:
         self._entropy = entropy
         self._limit = limit
         self._tasks = Tasks(Logger(namespace="ostore.segments"))
+        self._records = Records(self._folder, check, workers)
         self._queue: deque[Waiting] = deque()
         self._flushing = False
         self._copying = False
@@ -110,7 +99,6 @@ class SegmentLog:
         self._segments: dict[int, Segment] = {}
         self._copiable: set[int] = set()
         self._replaced: MutableSequence[int] = []
-        self._handles = Handles(self._disk)
 
     @property
     def files(self) -> Files:
@@ -129,7 +117,7 @@ class SegmentLog:
     def forget(self) -> None:
         """The root is another folder: begin with nothing, not loaded."""
         self.loaded = False
-        self._handles.clear()
+        self._records.forget()
         old = self._writer
         self.rows = Rows()
         self._begin_empty()
@@ -148,7 +136,7 @@ class SegmentLog:
         await self._tasks.stop()
         if self.loaded:
             await self._workers.run(self._writer.finish)
-        self._handles.clear()
+        self._records.clear()
 
     async def any(self) -> bool:
         """Whether there is anything on the disk; for a log that is not loaded."""
@@ -185,12 +173,14 @@ class SegmentLog:
             taken: MutableSequence[Waiting] = []
             writer = self._writer
             try:
-                written = await self._flushers.run(_write, writer, self._queue, taken)
+                written = await self._flushers.run(
+                    write_waiting, writer, self._queue, taken
+                )
                 if writer is not self._writer:
                     writer.close()
                     raise RootGone("the storage root was exchanged meanwhile")
             except BaseException as error:  # noqa: BLE001 - handed to all who wait
-                self._handles.clear()
+                self._records.clear()
                 for _, done in taken:
                     done(_failure(error))
                 continue
@@ -238,17 +228,9 @@ class SegmentLog:
         Raises ShardMissing, ShardRotten, NodeUnreachable.
         """
         while True:
-            handles = self._handles
-            fd = handles.take(row.segment)
             try:
-                if fd is None:
-                    fd = await self._open(handles, row.segment)
-                try:
-                    return await self._read(fd, length, row.offset)
-                finally:
-                    handles.give(fd)
+                return await self._records.fetch(row, length)
             except ShardMissing:
-                handles.drop(row.segment)
                 now = self.rows.get(row.hash, row.birth)
                 if now is None or now.segment == row.segment:
                     raise
@@ -256,45 +238,7 @@ class SegmentLog:
 
     def at_hand(self, row: Row, length: int) -> Buffer | None:
         """The same, if it can be had without waiting. Raises ShardMissing."""
-        fd = self._handles.take(row.segment)
-        if fd is None:
-            return None
-        try:
-            return self._cached(fd, length, row.offset)
-        finally:
-            self._handles.give(fd)
-
-    async def _open(self, handles: Handles, number: int) -> int:
-        fd = await self._workers.run(self._open_file, number)
-        if handles is not self._handles:
-            self._disk.files.close(fd)
-            raise NodeUnreachable("the storage root was exchanged meanwhile")
-        return handles.add(number, fd)
-
-    async def _read(self, fd: int, length: int, offset: int) -> Buffer:
-        found = self._cached(fd, length, offset)
-        if found is not None:
-            return found
-        return await self._workers.run(self._read_file, fd, length, offset)
-
-    def _cached(self, fd: int, length: int, offset: int) -> Buffer | None:
-        files = self._disk.files
-        with on_disk():
-            if not files.fstat(fd).links:
-                raise ShardMissing("the shard's segment is gone")
-        return files.pread_cached(fd, length, offset)
-
-    def _open_file(self, number: int) -> int:
-        with on_disk():
-            try:
-                return self._disk.files.open(self._folder.segment(number), os.O_RDONLY)
-            except FileNotFoundError:
-                self._check()
-                raise ShardMissing("the shard's segment is gone") from None
-
-    def _read_file(self, fd: int, length: int, offset: int) -> bytes:
-        with on_disk():
-            return read(self._disk.files, fd, length, offset)
+        return self._records.at_hand(row, length)
 
     # Copying
 
@@ -401,7 +345,7 @@ class SegmentLog:
             self._replaced.append(source.number)
 
     def _drop(self, number: int) -> None:
-        self._handles.drop(number)
+        self._records.drop(number)
         self._copiable.discard(number)
         del self._segments[number]
 

@@ -17,8 +17,8 @@ from ostore.backends.shards.segments.form import (
     Row,
     parse_record,
 )
-from ostore.backends.shards.segments.log import Done, SegmentLog
-from ostore.backends.shards.segments.writer import Entry
+from ostore.backends.shards.segments.log import SegmentLog
+from ostore.backends.shards.segments.writer import Done, Entry
 from ostore.erasure.checksums import crc32c
 from ostore.erasure.framing import Frame
 from ostore.erasure.geometry import Buffer

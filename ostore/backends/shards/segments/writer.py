@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from itertools import count, islice
 
 import attrs
+from twisted.python.failure import Failure
 
 from ostore.backends.shards.files import FULL, on_disk
 from ostore.backends.shards.segments.folder import Folder
@@ -75,6 +77,15 @@ class Group:
     def length(self) -> int:
         """Bytes of the records."""
         return sum(RECORD.size + each.length for each in self.entries)
+
+
+Done = Callable[[Sequence[Row] | Failure], None]
+"""Gets the rows of records that are durable, or why they are not."""
+
+Waiting = tuple[Group, Done]
+
+BATCH_BYTES = 4 << 20
+"""Bytes of records after which a batch is full."""
 
 
 @attrs.define
@@ -273,3 +284,15 @@ class Writer:
     def _close(self, fd: int) -> None:
         with suppress(OSError):
             self._folder.disk.files.close(fd)
+
+
+def write_waiting(
+    writer: Writer, queue: deque[Waiting], taken: MutableSequence[Waiting]
+) -> list[list[Row]]:
+    """Write what waits by the time that a worker comes to it; a worker's work."""
+    length = 0
+    with suppress(IndexError):  # the log may begin anew meanwhile
+        while not taken or length + queue[0][0].length <= BATCH_BYTES:
+            taken.append(queue.popleft())
+            length += taken[-1][0].length
+    return writer.write([group for group, _ in taken])
