@@ -64,6 +64,22 @@ class BatchTests(SynchronousTestCase):
         self.answer("a")
         self.assertEqual(self.sent[2:], [[3, 4]])
 
+    def test_a_lane_opens_when_the_line_is_long(self) -> None:
+        """A batch goes beside another when it is no smaller, and never waits for none."""
+        self.batches = self.make(lanes=2)
+        self.submit(1, 2, 3, 4)
+        self.answer("a")
+        self.submit(5)
+        self.answer("b")
+        self.assertEqual(self.sent, [[1], [2], [3, 4]])  # 5 waits beside two
+        self.submit(6)
+        self.assertEqual(self.sent[3:], [[5, 6]])
+        self.submit(7)
+        self.answer("c", "d")
+        self.assertEqual(self.sent[4:], [])
+        self.answer("e", "f")
+        self.assertEqual(self.sent[4:], [[7]])
+
     def test_heavy_items(self) -> None:
         """A batch stays below its weight, but never empty."""
         self.submit(1)

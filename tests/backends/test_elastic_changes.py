@@ -75,7 +75,7 @@ class Faulty:
         return reply
 
 
-class ChangeTests(SynchronousTestCase):
+class ChangeCase(SynchronousTestCase):
     """Two stores on one server, the first by a way that a test can break."""
 
     def setUp(self) -> None:
@@ -121,6 +121,10 @@ class ChangeTests(SynchronousTestCase):
     def stores(self) -> tuple[ElasticStore, ElasticStore]:
         """Both."""
         return self.store, self.other
+
+
+class ChangeTests(ChangeCase):
+    """Lost answers, races, and archives."""
 
     def archives(self) -> set[str]:
         """The ids of all archives on the server."""

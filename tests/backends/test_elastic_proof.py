@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ostore.backends.metadata import elastic_steps
+from ostore.backends.metadata import elastic_memory, elastic_steps
 from ostore.backends.metadata.elastic_archives import Archives
 from ostore.backends.metadata.elastic_batches import Batches
 from ostore.backends.metadata.elastic_changes import Changes, Plan
@@ -220,6 +220,13 @@ class ProofTests(SynchronousTestCase):
         self.all_orders(*twins, faults=1)
         self.all_orders(*twins, purger(1), chosen=PRIMARY, faults=1)
 
+    def test_names_that_are_read_first(self) -> None:
+        """The same without the guess that a name which nobody remembers is new."""
+        self.patch(elastic_memory, "_MOSTLY", 2.0)
+        clients = (writer(0, 1), writer(1, 2), purger(1))
+        self.all_orders(*clients, chosen=PRIMARY, faults=1)
+        self.all_orders(writer(0, 1), writer(1, 1), faults=1)
+
     def shrink(self) -> None:
         """Heads of one version, so that archives come and go; sweeps are left out."""
         self.patch(heads, "INLINE", 1)
@@ -291,14 +298,14 @@ class ProofTests(SynchronousTestCase):
 
     def test_refusals_from_a_remembered_head(self) -> None:
         """A head of yesterday must not decide what there is to delete today."""
-
-        async def begin(self: Any, key: str, step: Any) -> Any:
-            seen = self._remembered.get(key)
-            return None if seen is None else (seen, await step.plan(seen.head))
-
-        self.patch(Changes, "_begin", begin)
+        self.patch(Changes, "_begin", _deciding)
         both = calls(Add("put 1", "1"), Purge(1), Add("marker", deleted=True))
         self.assertFound(Client(0, both), writer(1, 2))
+
+    def test_refusals_by_a_guess(self) -> None:
+        """That a name may be new must not decide that there is nothing to delete."""
+        self.patch(Changes, "_begin", _deciding)
+        self.assertFound(Client(0, calls(Add("put 1", "1"))), deleter(1, 1))
 
     def test_a_lost_answer_taken_for_a_failure(self) -> None:
         """A write that was carried out, purged, and then tried again."""
@@ -351,3 +358,10 @@ def _one_lane(begin: Any) -> Any:
         begin(self, *given, **{**more, "lanes": 1})
 
     return begun
+
+
+async def _deciding(
+    self: Any, key: str, bucket: str, name: str, step: Any
+) -> tuple[Any, Any] | None:
+    seen = self._memory.take(key, bucket, name)
+    return None if seen is None else (seen, await step.plan(seen.head))

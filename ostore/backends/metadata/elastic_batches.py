@@ -28,8 +28,9 @@ class _Waiting(Generic[I, O]):
 class Batches(Generic[I, O]):
     """Carries items to `send`, as many at once as wait; runs in `tasks`.
 
-    A batch has at most `most` items and `heaviest` bytes; `lanes` batches are under
-    way at once. `send` gives an outcome for each item, an exception for one that
+    A batch has at most `most` items and `heaviest` bytes. It goes as soon as no fewer
+    items wait than are under way: at once when none are, and the next ones grow with
+    the line. `lanes` batches are under way at most. `send` gives an outcome for each item, an exception for one that
     failed; what it raises is everyone's.
     """
 
@@ -51,6 +52,7 @@ class Batches(Generic[I, O]):
         self._limit = waiting
         self._queue: deque[_Waiting[I, O]] = deque()
         self._running = 0
+        self._under_way = 0
         self._closed = False
 
     def close(self) -> None:
@@ -65,20 +67,21 @@ class Batches(Generic[I, O]):
             raise MetadataUnavailable("too many requests wait for the metadata store")
         result: Deferred[O] = Deferred()
         self._queue.append(_Waiting(item, weight, result))
-        if self._running < self._lanes:
+        if self._running < self._lanes and len(self._queue) >= self._under_way:
             self._running += 1
             self._tasks.spawn("a batch for the search server", self._drain)
         return await result
 
     async def _drain(self) -> None:
         try:
-            while self._queue:
+            while self._queue and len(self._queue) >= self._under_way:
                 await self._one(self._take())
         finally:
             self._running -= 1
 
     async def _one(self, batch: Sequence[_Waiting[I, O]]) -> None:
         outcomes: Sequence[O | Exception]
+        self._under_way += len(batch)
         try:
             outcomes = await self._send([each.item for each in batch])
         except CancelledError:
@@ -88,6 +91,8 @@ class Batches(Generic[I, O]):
             raise
         except Exception as error:  # noqa: BLE001 - handed to everyone who waits
             outcomes = [error] * len(batch)
+        finally:
+            self._under_way -= len(batch)
         _deliver(batch, outcomes)
 
     def _take(self) -> list[_Waiting[I, O]]:

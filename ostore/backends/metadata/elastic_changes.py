@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -20,6 +19,7 @@ from ostore.backends.metadata.elastic_bulk import (
 )
 from ostore.backends.metadata.elastic_client import MaybeApplied
 from ostore.backends.metadata.elastic_documents import head_document, head_id
+from ostore.backends.metadata.elastic_memory import Memory
 from ostore.backends.metadata.elastic_names import Gone, Names, Seen, weight_of
 from ostore.model.errors import (
     MetadataUnavailable,
@@ -35,8 +35,6 @@ T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds for which a change is tried."""
 
-_REMEMBERED = 1024
-_REMEMBERED_WEIGHT = 16 * 1024
 _PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 
@@ -64,8 +62,8 @@ class Changes:
     """The one way in which heads are written.
 
     One change of a name at a time in this process, so that those which wait need no
-    second try. A remembered head may start a change; nothing but a fresh one may
-    refuse it, or find it done.
+    second try. A remembered head may start a change, and so may the guess that a name
+    is new; nothing but a fresh one may refuse it, or find it done.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class Changes:
         self._clock = clock
         self._chance = chance
         self._locks: dict[str, tuple[DeferredLock, int]] = {}
-        self._remembered: OrderedDict[str, Seen] = OrderedDict()
+        self._memory = Memory()
 
     async def run(self, bucket: str, name: str, step: Step[T]) -> T:
         """Carry out the step.
@@ -107,20 +105,25 @@ class Changes:
     async def _run(self, key: str, bucket: str, name: str, step: Step[T]) -> T:
         deadline = self._clock.monotonic() + PATIENCE
         doubt: _Doubt | None = None
-        begun = await self._begin(key, step)
+        known = key in self._memory
+        begun = await self._begin(key, bucket, name, step)
         for attempt in count(1):
+            stale = begun is not None
             seen, plan = begun or await self._plan(bucket, name, step, doubt)
             begun = None
             if doubt is not None and seen.position != doubt.position:
                 doubt = None  # it was overtaken, and can never happen now
             if plan.change is None:
-                self._remember(key, seen)
+                self._memory.keep(key, seen)
                 return plan.result
             try:
                 position = await self._write(key, seen, plan.change)
                 if position is not None:
-                    self._remember(key, Seen(plan.change.head, position))
+                    self._memory.keep(key, Seen(plan.change.head, position))
+                    self._memory.learn(known, seen, plan.change)
                     return plan.result
+                if stale:
+                    continue  # nobody need be at it now
             except MaybeApplied:
                 doubt = _Doubt(seen.position)
                 step.sent(plan.change.head)
@@ -133,9 +136,11 @@ class Changes:
             await self._pause(attempt)
         raise _unknown() if doubt else _in_vain()
 
-    async def _begin(self, key: str, step: Step[T]) -> tuple[Seen, Plan[T]] | None:
-        """The plan for a remembered head, if there is one that leads to a write."""
-        seen = self._remembered.pop(key, None)
+    async def _begin(
+        self, key: str, bucket: str, name: str, step: Step[T]
+    ) -> tuple[Seen, Plan[T]] | None:
+        """The plan for a head that was not read, if there is one that leads to a write."""
+        seen = self._memory.take(key, bucket, name)
         if seen is None:
             return None
         try:
@@ -173,13 +178,6 @@ class Changes:
     async def _pause(self, attempt: int) -> None:
         longest = min(_PAUSE * attempt, _LONGEST_PAUSE)
         await self._clock.sleep(longest * self._chance())
-
-    def _remember(self, key: str, seen: Seen) -> None:
-        if weight_of(seen.head) > _REMEMBERED_WEIGHT:
-            return
-        self._remembered[key] = seen
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
 
 
 @attrs.frozen

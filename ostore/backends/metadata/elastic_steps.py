@@ -22,13 +22,16 @@ class Add:
     new: NewVersion
     wall: Callable[[], float]
     new_id: Callable[[], str]
-    _sent: int | None = attrs.field(default=None, init=False)
+    _sent: Head | None = attrs.field(default=None, init=False)
 
     async def plan(self, head: Head) -> Plan[Version]:
         """Raises NotFound, AlreadyExists, ConditionFailed, OutcomeUnknown."""
         made = await self.names.by_put_id_in(head, self.new.put_id)
-        if self._sent is not None and head.high >= self._sent:
-            if await self.names.version_in(head, self._sent) is None:
+        sent = self._sent
+        if sent is not None and head.high >= sent.high:
+            # A name's time never goes back: below that of the write it did not happen.
+            reached = head.created >= sent.created
+            if reached and await self.names.version_in(head, sent.high) is None:
                 raise OutcomeUnknown("the write may have happened, and been removed")
             self._sent = None  # the number stands: it is this write's, or another's
         if made is not None:
@@ -38,7 +41,7 @@ class Add:
 
     def sent(self, head: Head) -> None:
         """The number may be used by now."""
-        self._sent = head.high
+        self._sent = head
 
 
 @attrs.define(eq=False)
