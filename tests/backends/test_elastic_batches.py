@@ -24,10 +24,16 @@ class BatchTests(SynchronousTestCase):
         self.tasks = Tasks(Logger())
         self.batches = self.make()
 
-    def make(self, lanes: int = 1, waiting: int = 10) -> Batches[int, str]:
-        """Batches of three items or 100 bytes."""
+    def make(self, lanes: int = 1, beside: int = 1) -> Batches[int, str]:
+        """Batches of three items or 100 bytes; ten items may wait."""
         return Batches(
-            self.send, self.tasks, most=3, heaviest=100, lanes=lanes, waiting=waiting
+            self.send,
+            self.tasks,
+            most=3,
+            heaviest=100,
+            lanes=lanes,
+            beside=beside,
+            waiting=10,
         )
 
     async def send(self, items: Sequence[int]) -> Sequence[str | Exception]:
@@ -79,6 +85,18 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(self.sent[4:], [])
         self.answer("e", "f")
         self.assertEqual(self.sent[4:], [[7]])
+
+    def test_a_second_lane_only_for_a_long_line(self) -> None:
+        """So many wait before a batch goes beside another, however small that is."""
+        self.batches = self.make(lanes=2, beside=3)
+        self.submit(1, 2, 3)
+        self.assertEqual(self.sent, [[1]])
+        self.submit(4)
+        self.assertEqual(self.sent, [[1], [2, 3, 4]])
+        self.submit(5)
+        self.answer("a")
+        self.answer("b", "c", "d")
+        self.assertEqual(self.sent[2:], [[5]])
 
     def test_heavy_items(self) -> None:
         """A batch stays below its weight, but never empty."""

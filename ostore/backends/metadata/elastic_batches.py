@@ -28,10 +28,10 @@ class _Waiting(Generic[I, O]):
 class Batches(Generic[I, O]):
     """Carries items to `send`, as many at once as wait; runs in `tasks`.
 
-    A batch has at most `most` items and `heaviest` bytes. It goes as soon as no fewer
-    items wait than are under way: at once when none are, and the next ones grow with
-    the line. `lanes` batches are under way at most. `send` gives an outcome for each item, an exception for one that
-    failed; what it raises is everyone's.
+    A batch has at most `most` items and `heaviest` bytes. It goes at once when none is
+    under way, and beside another when no fewer items wait than are under way, and at
+    least `beside`; `lanes` are under way at most. `send` gives an outcome for each
+    item, an exception for one that failed; what it raises is everyone's.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Batches(Generic[I, O]):
         most: int = 128,
         heaviest: int = 8 * 1024 * 1024,
         lanes: int = 2,
+        beside: int = 1,
         waiting: int = 10_000,
     ) -> None:
         self._send = send
@@ -49,6 +50,7 @@ class Batches(Generic[I, O]):
         self._most = most
         self._heaviest = heaviest
         self._lanes = lanes
+        self._beside = beside
         self._limit = waiting
         self._queue: deque[_Waiting[I, O]] = deque()
         self._running = 0
@@ -67,17 +69,21 @@ class Batches(Generic[I, O]):
             raise MetadataUnavailable("too many requests wait for the metadata store")
         result: Deferred[O] = Deferred()
         self._queue.append(_Waiting(item, weight, result))
-        if self._running < self._lanes and len(self._queue) >= self._under_way:
+        if self._running < self._lanes and self._ready():
             self._running += 1
             self._tasks.spawn("a batch for the search server", self._drain)
         return await result
 
     async def _drain(self) -> None:
         try:
-            while self._queue and len(self._queue) >= self._under_way:
+            while self._ready():
                 await self._one(self._take())
         finally:
             self._running -= 1
+
+    def _ready(self) -> bool:
+        wanted = max(self._beside, self._under_way) if self._under_way else 1
+        return len(self._queue) >= wanted
 
     async def _one(self, batch: Sequence[_Waiting[I, O]]) -> None:
         outcomes: Sequence[O | Exception]

@@ -26,6 +26,9 @@ _READ_PAUSE = 0.2
 _HEAD_WEIGHT = 64 * 1024
 _ARCHIVE_WEIGHT = heads.ARCHIVE_WEIGHT
 """What is read counts as heavy as it may be, so that no answer is too long."""
+_BESIDE = 32
+"""Writes that wait before a second `_bulk` goes: one costs about as much as ten more
+documents in it, and each syncs four translogs."""
 _SILENCE = 10.0
 """Seconds between two lines in the log about refused writes."""
 _log = Logger()
@@ -105,7 +108,9 @@ class Documents:
         self._copies = copies
         self._silent_until = 0.0
         self._reads: Batches[Address, Found | None] = Batches(self._mget, tasks)
-        self._writes: Batches[Write, Position | None] = Batches(self._bulk, tasks)
+        self._writes: Batches[Write, Position | None] = Batches(
+            self._bulk, tasks, beside=_BESIDE
+        )
 
     def close(self) -> None:
         """Take nothing more."""
