@@ -182,8 +182,8 @@ class IMetadataStore(Interface):
     async def lease(owner: str, seconds: float) -> Lease | None:
         """Take or renew the right to run maintenance, for so many seconds from now.
 
-        None while another owner's lease stands (by the caller's wall clock), or before
-        the cluster has an id. Taking it from another owner, or for the first time,
+        None while another owner's lease stands (by the caller's wall clock, but no
+        longer than it is renewed), or before the cluster has an id. Taking it from another owner, or for the first time,
         raises the cluster's epoch; renewing keeps it.
         """
 

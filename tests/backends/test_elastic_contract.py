@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from ostore.backends.metadata.elastic import ElasticStore
 from ostore.backends.metadata.elastic_client import Search
 from ostore.model.errors import MetadataUnavailable, OutcomeUnknown
+from ostore.model.versions import ClusterFacts
 from ostore.streaming.clock import Clock
 from ostore.streaming.tasks import start
 from tests.contracts import metadata
@@ -53,6 +54,56 @@ class PrimaryContractTests(ContractTests):
     """Readers on the primary."""
 
     chosen = PRIMARY
+
+
+class LeaseTests(SynchronousTestCase):
+    """Two services, each with a clock of its own."""
+
+    def setUp(self) -> None:
+        """The first one's wall clock is an hour ahead."""
+        self.timers = Timers()
+        self.ahead = 3600.0
+        server = FakeSearch()
+        walls = lambda: self.timers.seconds() + self.ahead, self.timers.seconds
+        self.first, self.second = (
+            elastic_store(server, Clock(self.timers, self.timers.seconds, wall), number)
+            for number, wall in enumerate(walls)
+        )
+        for work in (self.first.start(), self.second.start()):
+            self.successResultOf(start(work))
+        facts = ClusterFacts("c" * 32, 1)
+        self.successResultOf(start(self.first.create_cluster(facts)))
+
+    def lease(self, store: ElasticStore, owner: str) -> int | None:
+        """The epoch of the lease, if it is given."""
+        found = self.successResultOf(start(store.lease(owner, 30)))
+        return None if found is None else found.epoch
+
+    def test_left_by_a_wrong_clock(self) -> None:
+        """A lease that ends in an hour is over once nobody renewed it for its length."""
+        self.assertEqual(self.lease(self.first, "a"), 2)
+        for _ in range(3):
+            self.assertIsNone(self.lease(self.second, "b"))
+            self.timers.advance(10)
+        self.assertEqual(self.lease(self.second, "b"), 3)
+
+    def test_renewed_by_a_wrong_clock(self) -> None:
+        """As long as it is renewed it is not taken away."""
+        for _ in range(20):
+            self.assertEqual(self.lease(self.first, "a"), 2)
+            self.timers.advance(10)
+            self.assertIsNone(self.lease(self.second, "b"))
+
+    def test_set_right_again(self) -> None:
+        """The owner keeps it when its clock is set right."""
+        self.assertEqual(self.lease(self.first, "a"), 2)
+        self.ahead = 0.0
+        self.timers.advance(10)
+        self.assertEqual(self.lease(self.first, "a"), 2)
+        self.timers.advance(29)
+        self.assertIsNone(self.lease(self.second, "b"))
+        self.timers.advance(1)
+        self.assertEqual(self.lease(self.second, "b"), 3)
 
 
 class PartialTests(SynchronousTestCase):

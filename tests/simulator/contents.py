@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from itertools import product
 from random import Random
 
 from ostore.backends.shards.incoming import whole_file
@@ -43,17 +44,18 @@ BY_HASH = dict(zip(HASHES, CONTENTS, strict=True))
 
 @cache
 def shard_files(
-    hash: str, data: int, parity: int, compressing: bool
+    hash: str, data: int, parity: int, compressing: tuple[bool, ...]
 ) -> tuple[str, tuple[bytes, ...]]:
-    """The layout id, and the file of each shard, as that coding makes them."""
+    """The layout id, and the file of each shard, with each stripe coded so."""
     geometry = Geometry(data, parity)
     encoder = Encoder(geometry, _CODECS.get(geometry))
     stripes = encoder.feed(BY_HASH[hash])
     tail = encoder.finish()
     coded = []
-    for raw in [*stripes, *([] if tail is None else [tail])]:
-        small = compress(raw) if compressing and promising(raw) else None
-        coded.append(encoder.code(raw, small))
+    cut = [*stripes, *([] if tail is None else [tail])]
+    for raw, small in zip(cut, compressing, strict=True):
+        shrunk = compress(raw) if small and promising(raw) else None
+        coded.append(encoder.code(raw, shrunk))
     layout = encoder.layout()
     files = []
     for index in range(geometry.shards):
@@ -65,5 +67,9 @@ def shard_files(
 
 @cache
 def layouts(hash: str, data: int, parity: int) -> Mapping[str, tuple[bytes, ...]]:
-    """The same by layout id, of all codings."""
-    return dict(shard_files(hash, data, parity, each) for each in (True, False))
+    """The same by layout id, of all codings: parts of an upload may go to two apis."""
+    stripes = -(-len(BY_HASH[hash]) // STRIPE)
+    return dict(
+        shard_files(hash, data, parity, each)
+        for each in product((True, False), repeat=stripes)
+    )

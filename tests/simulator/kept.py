@@ -8,6 +8,23 @@ from tests.simulator.cluster import Plan
 from tests.simulator.story import Step, Story
 
 KEPT: Mapping[str, Story] = {
+    "a lease from a clock that was ahead kept all from scrubbing": Story(
+        2352,
+        Plan(
+            compressing=(True, True),
+            search=True,
+            quorum=5,
+            cached=False,
+            keep=2,
+            packing=64_000,
+        ),
+        (
+            Step(19, "put", (1, "b", 7, "keyed"), 3.0),
+            Step(29, "rot", (1, 1, 0.00040558550909286506), 0.0),
+            Step(33, "jump", ("engine", 1, 4000.0), 0.0),
+            Step(36, "wait", (20.0,), 0.0),
+        ),
+    ),
     "a shard that stood on two of six nodes kept another from being rebuilt": Story(
         125,
         Plan(compressing=(True, True), search=True, cached=True),

@@ -119,7 +119,7 @@ class ElasticStore:
 
         self._documents = documents(HEADS, HEAD_FIELDS)
         facts = documents(CLUSTER, SHARED_FIELDS)
-        self._shared = Shared(facts, clock.wall)
+        self._shared = Shared(facts, clock)
         pages = Pages(search, HEADS)
         self._names = Names(self._documents)
         self._archives = Archives(

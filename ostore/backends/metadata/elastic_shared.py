@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import attrs
 
-from ostore.backends.metadata.elastic_bulk import Address, Documents, Found, Write
+from ostore.backends.metadata.elastic_bulk import (
+    Address,
+    Documents,
+    Found,
+    Position,
+    Write,
+)
 from ostore.backends.metadata.elastic_client import MaybeApplied, SearchFailed
 from ostore.model.errors import OutcomeUnknown
 from ostore.model.versions import ClusterFacts, Lease, Note
+from ostore.streaming.clock import Clock
 
 SHARED_FIELDS = ("id", "epoch", "lease", "note")
 
@@ -25,9 +32,10 @@ class Shared:
     Owned by the store, which closes it.
     """
 
-    def __init__(self, documents: Documents, wall: Callable[[], float]) -> None:
+    def __init__(self, documents: Documents, clock: Clock) -> None:
         self._documents = documents
-        self._wall = wall
+        self._clock = clock
+        self._seen: tuple[Position, float] | None = None
 
     def close(self) -> None:
         """Take nothing more."""
@@ -50,15 +58,18 @@ class Shared:
     async def lease(self, owner: str, seconds: float) -> Lease | None:
         """Take or renew the lease; a change of hands raises the epoch with it.
 
-        One that was taken by a write whose answer was lost is renewed by the next call.
+        Another's stands until it ends by our wall clock, or was seen unrenewed for
+        `seconds`: the clock by which it was written may have been wrong. One that was taken by a write whose answer was lost is renewed by the next call.
         """
         for _ in range(_WRITE_TRIES):
             found = await self._documents.read(_CLUSTER)
             if found is None:
                 return None
-            facts, standing, now = _facts(found), _lease(found), self._wall()
+            facts, standing = _facts(found), _lease(found)
+            now = self._clock.wall()
             ours = standing is not None and standing.owner == owner
-            if standing is not None and not ours and standing.until > now:
+            stands = standing is not None and standing.until > now
+            if stands and not ours and self._unchanged(found) < seconds:
                 return None
             taken = Lease(owner, facts.epoch + (not ours), now + seconds)
             if await self._write(found, facts, taken):
@@ -92,6 +103,13 @@ class Shared:
                 return False
         write = Write(_note(key), {"note": dict(value)}, over)
         return await self._documents.write(write) is not None
+
+    def _unchanged(self, found: Found) -> float:
+        """Seconds for which it was seen as it is."""
+        now = self._clock.monotonic()
+        if self._seen is None or self._seen[0] != found.position:
+            self._seen = found.position, now
+        return now - self._seen[1]
 
     async def _write(
         self, over: Found, facts: ClusterFacts, lease: Lease | None
