@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostore.backends.metadata.elastic_bulk import Position
+from ostore.backends.metadata.elastic_client import SearchFailed
 from ostore.backends.metadata.elastic_memory import Memory
 from ostore.backends.metadata.elastic_names import Seen
 from ostore.model.errors import AlreadyExists, ConditionFailed, NotFound, OutcomeUnknown
@@ -123,6 +124,20 @@ class GuessTests(ChangeCase):
         made = self.end(self.store.add_version(put("n")))
         self.assertIsInstance(made, OutcomeUnknown)
         self.assertEqual(self.numbers(), [])
+
+    def test_no_guess_while_answers_are_lost(self) -> None:
+        """Further names are read first, so nobody doubts what became of their writes."""
+        self.way.faults = ["deaf behind"]
+        unknown = self.end(self.store.add_version(put("n")))
+        self.assertIsInstance(unknown, OutcomeUnknown)
+        self.way.deaf = False
+        self.way.faults = ["not sent"]
+        self.calls()
+        failed = self.end(self.store.add_version(put("second")))
+        self.assertIs(type(failed), SearchFailed)
+        self.assertEqual(self.calls(), ["_mget"])
+        self.add("third", 1, "_mget _bulk")
+        self.add("fourth", 1, "_bulk")
 
     def test_names_that_are_written_again(self) -> None:
         """Where most are, they are read first, until most are new once more."""

@@ -127,6 +127,7 @@ class Changes:
             except MaybeApplied:
                 doubt = _Doubt(seen.position)
                 step.sent(plan.change.head)
+                self._memory.lost()
             except Busy:
                 pass  # as good as a conflict
             except MetadataUnavailable as error:

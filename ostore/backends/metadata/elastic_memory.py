@@ -20,12 +20,14 @@ class Memory:
     All of it may be out of date: only a compare-and-set tells. A name that is not here
     is guessed to be new while at least half of those that were written without being
     here have been new, lately. So new names need no read; and where names are mostly
-    written again, few of them cost a write in vain.
+    written again, few of them cost a write in vain. Nothing is guessed between a write
+    whose answer was lost and one that went well: a read that fails leaves no doubt.
     """
 
     def __init__(self) -> None:
         self._heads: OrderedDict[str, Seen | None] = OrderedDict()
         self._new = 1.0
+        self._well = True
 
     def __contains__(self, key: str) -> bool:
         return key in self._heads
@@ -34,7 +36,8 @@ class Memory:
         """Forget the head, and give it; None when it must be read."""
         if key in self._heads:
             return self._heads.pop(key)
-        return Seen(Head(bucket, name), None) if self._new >= _MOSTLY else None
+        guess = self._well and self._new >= _MOSTLY
+        return Seen(Head(bucket, name), None) if guess else None
 
     def keep(self, key: str, seen: Seen) -> None:
         """Remember the head; of a heavy one, no more than that it exists."""
@@ -45,5 +48,10 @@ class Memory:
 
     def learn(self, known: bool, seen: Seen, change: Change) -> None:
         """A name was changed so; of a PUT that was not `known`, note whether it was new."""
+        self._well = True
         if not known and change.head.live and change.head.high > seen.head.high:
             self._new += ((seen.position is None) - self._new) * _STEP
+
+    def lost(self) -> None:
+        """Whether a change was made is not known."""
+        self._well = False
