@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ostore.backends.shards.disk import Disk
 from ostore.backends.shards.incoming import whole_file
 from ostore.backends.shards.ledger import Ledger
+from ostore.backends.shards.new import NewShard
 from ostore.backends.shards.paths import Paths
 from ostore.backends.shards.segments.log import SegmentLog
 from ostore.backends.shards.segments.packed import PackedShards
@@ -94,7 +95,7 @@ class Life:
         hash, layout, wall = one.key.hash, one.layout, self.wall()
         parts = whole_file(one.key, layout, one.frames)
         if what == "put":
-            put = self.shards.put(one.key, layout, parts, None, 0.0)
+            put = self.shards.put(NewShard(one.key, layout, parts, None, 0.0))
             return put, State(STANDING, wall)
         if what == "renew" and now.where == STANDING:
             return self.shards.renew(hash, layout.id), State(STANDING, wall)

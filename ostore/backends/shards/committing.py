@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -10,13 +10,13 @@ from twisted.python.failure import Failure
 
 from ostore.backends.shards.filed import FiledShards
 from ostore.backends.shards.lane import Lane
+from ostore.backends.shards.new import NewShard
 from ostore.backends.shards.root import RootGone
 from ostore.backends.shards.segments.packed import PackedShards
 from ostore.backends.shards.serial import Serial
 from ostore.backends.shards.shelf import Naming, Shelf
-from ostore.erasure.geometry import Buffer
 from ostore.model.errors import ShardError, ShardRefused
-from ostore.model.layouts import Layout, ShardKey
+from ostore.model.layouts import ShardKey
 from ostore.streaming.pools import Workers
 from ostore.streaming.tasks import start
 
@@ -53,25 +53,18 @@ class Commits:
         self._pack_limit = pack_limit
         self._small: Lane[int | None] = Lane(workers)
 
-    def small(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> Awaitable[None]:
-        """Write and name a shard whose bytes are there, in the form that is its own."""
-        shard = key, layout, parts, deadline, age
+    def small(self, new: NewShard) -> Awaitable[None]:
+        """Write and name a shard in the form that is its own."""
+        hash = new.key.hash
         if (
-            self._packs(layout)
-            and self._packed.without(key.hash)
-            and self._filed.without(key.hash)
+            self._packs(new)
+            and self._packed.without(hash)
+            and self._filed.without(hash)
         ):
-            turn = self._serial.begin(key.hash)
+            turn = self._serial.begin(hash)
             if turn is not None:
-                return self._add(*shard, turn)
-        return self.on_a_root(lambda: self._put(*shard))
+                return self._add(new, turn)
+        return self.on_a_root(lambda: self._put(new))
 
     async def on_a_root(self, write: Callable[[], Awaitable[T]]) -> T:
         """What `write()` gives, tried again once the root that vanished is mended."""
@@ -81,48 +74,26 @@ class Commits:
             await self._mend_root()
             return await write()
 
-    def _packs(self, layout: Layout) -> bool:
-        return 0 < self._pack_limit >= layout.size and self._packed.known
+    def _packs(self, new: NewShard) -> bool:
+        return 0 < self._pack_limit >= new.layout.size and self._packed.known
 
-    async def _put(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
-        if self._packs(layout):
-            await self._pack(key, layout, parts, deadline, age)
+    async def _put(self, new: NewShard) -> None:
+        if self._packs(new):
+            await self._pack(new)
         else:
-            await self._file(key, parts, deadline, age)
+            await self._file(new)
 
-    async def _pack(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
+    async def _pack(self, new: NewShard) -> None:
         """Write a record, together with all that wait for that."""
 
         async def work() -> None:
-            if not await self._renewed_file(key):
-                await self._packed.put(key, layout, parts, deadline, age)
-            self._filed.ledger.young(key)
+            if not await self._renewed_file(new.key):
+                await self._packed.put(new)
+            self._filed.ledger.young(new.key)
 
-        await self._serial.run(key.hash, work)
+        await self._serial.run(new.key.hash, work)
 
-    def _add(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-        turn: Deferred[None],
-    ) -> Deferred[None]:
+    def _add(self, new: NewShard, turn: Deferred[None]) -> Deferred[None]:
         """As _put(), of a content of which nothing is here, in its `turn`: that begins.
 
         What this gives can be cancelled; the write goes on.
@@ -132,8 +103,8 @@ class Commits:
         def done(outcome: object) -> None:
             failed = isinstance(outcome, Failure)
             if not failed:
-                self._filed.ledger.young(key)
-            self._serial.end(key.hash, turn)
+                self._filed.ledger.young(new.key)
+            self._serial.end(new.key.hash, turn)
             if result.called:
                 return  # cancelled
             if isinstance(outcome, Failure) and isinstance(outcome.value, RootGone):
@@ -143,34 +114,30 @@ class Commits:
 
         async def mended() -> None:
             await self._mend_root()
-            await self._put(key, layout, parts, deadline, age)
+            await self._put(new)
 
         def told(outcome: object) -> None:
             if not result.called:
                 result.callback(outcome)  # type: ignore[arg-type]  # as above
 
         try:
-            self._packed.add(key, layout, parts, deadline, age, done)
+            self._packed.add(new, done)
         except ShardError:
-            self._serial.end(key.hash, turn)
+            self._serial.end(new.key.hash, turn)
             return fail()
         return result
 
-    async def _file(
-        self,
-        key: ShardKey,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
+    async def _file(self, new: NewShard) -> None:
         """Write a small file; one worker thread does all that wait for it."""
         upload = self._entropy(16).hex()
 
         async def name(standing_bad: bool) -> int | None:
-            naming = Naming(key, deadline, age, standing_bad)
-            return await self._small.run(lambda: self._shelf.put(upload, parts, naming))
+            naming = Naming(new.key, new.deadline, new.age, standing_bad)
+            return await self._small.run(
+                lambda: self._shelf.put(upload, new.parts, naming)
+            )
 
-        await self.keep(key, name)
+        await self.keep(new.key, name)
 
     async def keep(self, key: ShardKey, name: Name) -> bool:
         """For what names a file; False, and not called, when a record was renewed."""

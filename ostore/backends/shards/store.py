@@ -18,6 +18,7 @@ from ostore.backends.shards.files import Files
 from ostore.backends.shards.incoming import Incoming, whole_file
 from ostore.backends.shards.inventory import Inventory
 from ostore.backends.shards.ledger import Ledger
+from ostore.backends.shards.new import NewShard
 from ostore.backends.shards.paths import checked_hash, checked_id, checked_key
 from ostore.backends.shards.reading import Reader
 from ostore.backends.shards.root import Root
@@ -206,7 +207,7 @@ class ShardStore:
             parts = whole_file(key, layout, frames)
         except OstoreError:
             return fail()
-        return self._commits.small(key, layout, parts, deadline, age)
+        return self._commits.small(NewShard(key, layout, parts, deadline, age))
 
     async def keep(self, key: ShardKey, name: Name) -> bool:
         """For commits of temporaries: see Commits."""

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from ostore.backends.shards.files import Files
 from ostore.backends.shards.ledger import Ledger
+from ostore.backends.shards.new import NewShard
 from ostore.backends.shards.reading import Opened, Source
 from ostore.backends.shards.segments.form import (
     MARK_SIZE,
@@ -31,7 +32,7 @@ from ostore.erasure.shardfile import (
 )
 from ostore.erasure.single import single_frame
 from ostore.model.errors import ShardError, ShardMissing, ShardRotten
-from ostore.model.layouts import Layout, ShardFacts, ShardKey
+from ostore.model.layouts import ShardFacts, ShardKey
 from ostore.streaming.clock import Clock
 
 Looked = tuple[Sequence[ShardFacts], Sequence[tuple[Row, bool]]]
@@ -158,36 +159,18 @@ class PackedShards:
 
     # Changing
 
-    async def put(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-    ) -> None:
+    async def put(self, new: NewShard) -> None:
         """Add a shard, or renew the one that stands; a bad one goes to garbage."""
-        standing = self._named(key)
-        if standing and await self.refresh(key, deadline):
+        standing = self._named(new.key)
+        if standing and await self.refresh(new.key, new.deadline):
             return
         now = self._clock.wall()
         entries = [_change(old, Kind.GARBAGE, now) for old in standing]
-        await self._log.append(
-            [*entries, _new(key, layout, parts, now - age)], deadline
-        )
+        await self._log.append([*entries, _entry(new, now)], new.deadline)
 
-    def add(
-        self,
-        key: ShardKey,
-        layout: Layout,
-        parts: Sequence[Buffer],
-        deadline: float | None,
-        age: float,
-        done: Done,
-    ) -> None:
+    def add(self, new: NewShard, done: Done) -> None:
         """Add a shard of a content of which nothing is here; see SegmentLog.add()."""
-        entry = _new(key, layout, parts, self._clock.wall() - age)
-        self._log.add([entry], deadline, done)
+        self._log.add([_entry(new, self._clock.wall())], new.deadline, done)
 
     async def refresh(self, key: ShardKey, deadline: float | None = None) -> bool:
         """Give it a new age if it stands, and every byte is right."""
@@ -305,25 +288,24 @@ class PackedShards:
         return payload
 
 
-def _new(key: ShardKey, layout: Layout, parts: Sequence[Buffer], time: float) -> Entry:
-    return Entry(
-        Row(
-            bytes.fromhex(key.hash),
-            bytes.fromhex(key.layout),
-            0,
-            0,
-            time,
-            0,
-            0,
-            0,
-            layout.size,
-            key.index,
-            layout.data,
-            layout.parity,
-            Kind.PUT,
-        ),
-        parts,
+def _entry(new: NewShard, now: float) -> Entry:
+    key, layout = new.key, new.layout
+    row = Row(
+        bytes.fromhex(key.hash),
+        bytes.fromhex(key.layout),
+        0,
+        0,
+        now - new.age,
+        0,
+        0,
+        0,
+        layout.size,
+        key.index,
+        layout.data,
+        layout.parity,
+        Kind.PUT,
     )
+    return Entry(row, new.parts)
 
 
 def _change(row: Row, kind: Kind, moment: float) -> Entry:
