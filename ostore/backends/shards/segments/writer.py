@@ -22,7 +22,6 @@ from ostore.backends.shards.segments.form import (
     Index,
     Row,
     pack_record,
-    unpacked,
 )
 from ostore.erasure.checksums import crc32c
 from ostore.erasure.geometry import Buffer
@@ -165,7 +164,7 @@ class Writer:
         """
         header, files = full.header, self._folder.disk.files
         try:
-            index = Index.of(unpacked(full.rows))
+            index = Index.of_packed(full.rows)
             trailer, at = index.trailer(header.segment, header.mark, full.end)
             files.pwrite(full.fd, [trailer], at)
             files.truncate(full.fd, at + len(trailer))
